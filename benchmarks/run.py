@@ -1,0 +1,342 @@
+"""What Airlock costs, beside the least that anything of its kind could cost, measured in the same processes.
+
+python benchmarks/run.py            prints a table, in about two minutes
+python benchmarks/run.py --check    exits with 1 if a figure is beyond its reach
+python benchmarks/run.py --help     lists the options of pyperf, such as --fast and --rigorous
+
+README.md says what is measured against what, and what came of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import platform
+import statistics
+import sys
+import tracemalloc
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+from time import process_time
+from typing import TYPE_CHECKING, Any
+
+import pyperf
+
+import airlock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    #: Does something so many times, and returns the seconds (or bytes) that took.
+    Measure = Callable[[int], float]
+
+
+def task(number: int, retry: bool) -> None:
+    """What is enqueued here; nobody ever calls it."""
+
+
+def execute(intent: object) -> None:
+    """The executor here, and the one call per object of the floor."""
+
+
+# -- Enqueue and flush ---------------------------------------------------------------------------------------------
+
+BATCH = 100  # intents in a scope
+
+
+class Record:
+    __slots__ = ("args", "kwargs", "task")
+
+    def __init__(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.task = task
+        self.args = args
+        self.kwargs = kwargs
+
+
+class BareRecord:
+    __slots__ = ("args", "kwargs", "task")
+    task: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+records: ContextVar[list[Any]] = ContextVar("records")
+
+
+def record(task: Any, /, *args: Any, **kwargs: Any) -> Record:
+    """The floor of `enqueue`."""
+    made = Record(task, args, kwargs)
+    records.get().append(made)
+    return made
+
+
+def record_without_init(task: Any, /, *args: Any, **kwargs: Any) -> BareRecord:
+    """The same, filling the object from outside, as `enqueue` does: the least Python can do."""
+    made = BareRecord()
+    made.task = task
+    made.args = args
+    made.kwargs = kwargs
+    records.get().append(made)
+    return made
+
+
+def record_and_call(loops: int) -> float:
+    started = process_time()
+    for _ in repeat(None, loops):
+        records.set([])
+        for _ in repeat(None, BATCH):
+            record(task, 7, retry=True)
+        for made in records.get():
+            execute(made)
+    return process_time() - started
+
+
+def record_without_init_and_call(loops: int) -> float:
+    started = process_time()
+    for _ in repeat(None, loops):
+        records.set([])
+        for _ in repeat(None, BATCH):
+            record_without_init(task, 7, retry=True)
+        for made in records.get():
+            execute(made)
+    return process_time() - started
+
+
+def enqueue_and_flush(loops: int) -> float:
+    started = process_time()
+    for _ in repeat(None, loops):
+        with airlock.scope(executor=execute):
+            for _ in repeat(None, BATCH):
+                airlock.enqueue(task, 7, retry=True)
+    return process_time() - started
+
+
+# -- An empty scope ------------------------------------------------------------------------------------------------
+
+variable: ContextVar[object] = ContextVar("variable", default=None)
+
+
+class Bare:
+    """The floor of a scope."""
+
+    def __enter__(self) -> Bare:
+        self._token = variable.set(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        variable.reset(self._token)
+
+
+class BareSlots:
+    """The same, as fast as it can be written."""
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> BareSlots:
+        self._token = variable.set(self)
+        return self
+
+    def __exit__(self, exc_type: object, error: object, traceback: object) -> None:
+        variable.reset(self._token)
+
+
+@contextlib.contextmanager
+def bare() -> Iterator[None]:
+    """The same, as it is most often written."""
+    token = variable.set(None)
+    try:
+        yield
+    finally:
+        variable.reset(token)
+
+
+def bare_class(loops: int) -> float:
+    started = process_time()
+    for _ in repeat(None, loops):
+        with Bare():
+            pass
+    return process_time() - started
+
+
+def bare_class_with_slots(loops: int) -> float:
+    started = process_time()
+    for _ in repeat(None, loops):
+        with BareSlots():
+            pass
+    return process_time() - started
+
+
+def bare_generator(loops: int) -> float:
+    started = process_time()
+    for _ in repeat(None, loops):
+        with bare():
+            pass
+    return process_time() - started
+
+
+def empty_scope(loops: int) -> float:
+    started = process_time()
+    for _ in repeat(None, loops):
+        with airlock.scope():
+            pass
+    return process_time() - started
+
+
+# -- Nesting: the floor of any depth is depth 1 --------------------------------------------------------------------
+
+MANY = 1000  # intents in the innermost scope
+
+
+def open_scopes(depth: int) -> list[airlock.Scope]:
+    return [airlock.scope(executor=execute).__enter__() for _ in range(depth)]
+
+
+def close(scopes: list[airlock.Scope]) -> None:
+    while scopes:
+        scopes.pop().__exit__(None, None, None)
+
+
+def intents_at(depth: int, loops: int) -> float:
+    """Enqueueing in the innermost scope, and flushing the outermost. What lies between is `hand_overs_at`."""
+    spent = 0.0
+    for _ in repeat(None, loops):
+        outermost, *nested = open_scopes(depth)
+        started = process_time()
+        for _ in repeat(None, MANY):
+            airlock.enqueue(task, 7, retry=True)
+        spent += process_time() - started
+        close(nested)
+        started = process_time()
+        outermost.__exit__(None, None, None)
+        spent += process_time() - started
+    return spent
+
+
+def hand_overs_at(depth: int, loops: int) -> float:
+    """A scope with an intent, inside so many others."""
+    spent = 0.0
+    for _ in repeat(None, loops):
+        around = open_scopes(depth)
+        started = process_time()
+        for _ in repeat(None, BATCH):
+            with airlock.scope(executor=execute):
+                airlock.enqueue(task, 7, retry=True)
+        spent += process_time() - started
+        close(around)
+    return spent
+
+
+# -- Memory --------------------------------------------------------------------------------------------------------
+
+BUFFERED = 10_000
+
+
+def memory_of_records(loops: int) -> float:
+    records.set([])
+    return allocated(partial(record, task, 7, retry=True), loops)
+
+
+def memory_of_intents(loops: int) -> float:
+    with airlock.scope(airlock.DropAll()):
+        return allocated(partial(airlock.enqueue, task, 7, retry=True), loops)
+
+
+def allocated(buffer: Callable[[], object], loops: int) -> float:
+    tracemalloc.start()
+    for _ in repeat(None, loops * BUFFERED):
+        buffer()
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return size
+
+
+# -- Measuring -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Comparison:
+    what: str
+    floor: Measure
+    subject: Measure
+    #: What is counted in one loop.
+    per_loop: int = 1
+    #: The highest ratio to reach, or the highest value if the unit is bytes; `None` if it is here for information.
+    reach: float | None = None
+    unit: str = "second"
+
+
+def at_depth(what: str, measure: Callable[[int, int], float], depth: int, per_loop: int) -> Comparison:
+    reach = 1.3 if depth == 400 else None
+    return Comparison(f"{what} at depth {depth}", partial(measure, 1), partial(measure, depth), per_loop, reach)
+
+
+COMPARISONS = [
+    Comparison("enqueue and flush, per intent", record_and_call, enqueue_and_flush, BATCH, reach=1.6),
+    Comparison("  beside objects without __init__", record_without_init_and_call, enqueue_and_flush, BATCH),
+    Comparison("an empty scope", bare_class, empty_scope, reach=3.0),
+    Comparison("  beside a class with slots", bare_class_with_slots, empty_scope),
+    Comparison("  beside contextlib.contextmanager", bare_generator, empty_scope),
+    *(at_depth("an intent", intents_at, depth, MANY) for depth in (10, 100, 400, 1000)),
+    *(at_depth("a hand-over", hand_overs_at, depth, BATCH) for depth in (10, 100, 400, 1000)),
+    Comparison("memory per buffered intent", memory_of_records, memory_of_intents, BUFFERED, reach=350, unit="byte"),
+]
+
+
+def main() -> int:
+    # A value takes no longer than that, so that floor and subject meet the same disturbances.
+    runner = pyperf.Runner(values=18, warmups=2, processes=6, min_time=0.01)
+    runner.argparser.add_argument("--check", action="store_true", help="Exit with 1 if a figure is beyond its reach")
+    options = runner.parse_args()
+    if options.values % 2 or options.warmups % 2:
+        runner.argparser.error("values and warmups must be even: they are the floor's and the subject's by turns")
+
+    show("", "floor", "subject", "ratio", "reach", "reached")
+    missed = 0
+    for comparison in COMPARISONS:
+        by_turns = itertools.cycle([comparison.floor, comparison.subject])
+        with contextlib.redirect_stdout(io.StringIO()):  # pyperf would print the mean of both
+            benchmark = runner.bench_time_func(
+                comparison.what.strip(),
+                lambda loops, by_turns=by_turns: next(by_turns)(loops),
+                inner_loops=comparison.per_loop,
+                metadata={"unit": comparison.unit, "description": "values are the floor's and the subject's by turns"},
+            )
+        if benchmark is None or options.worker:
+            continue
+        pairs = [pair for run in benchmark.get_runs() for pair in zip(run.values[0::2], run.values[1::2], strict=True)]
+        missed += not show_comparison(comparison, pairs)
+
+    if options.worker:
+        return 0
+    print(f"\nPython {platform.python_version()}, {platform.machine()}, {platform.system()}. Medians; lower is better.")
+    return 1 if options.check and missed else 0
+
+
+def show_comparison(comparison: Comparison, pairs: list[tuple[float, float]]) -> bool:
+    """Print a row of the table, and tell whether nothing is amiss with it."""
+    floor, subject = (statistics.median(values) for values in zip(*pairs, strict=True))
+    ratio = statistics.median(subject / floor for floor, subject in pairs)
+    in_bytes = comparison.unit == "byte"
+    reach = comparison.reach
+    reached = reach is None or (subject if in_bytes else ratio) <= reach
+    show(
+        comparison.what,
+        *(f"{value:.0f} B" if in_bytes else f"{value * 1e9:.0f} ns" for value in (floor, subject)),
+        f"{ratio:.2f}",
+        "" if reach is None else f"{reach:.0f} B" if in_bytes else f"{reach:.1f}",
+        "" if reach is None else "yes" if reached else "NO",
+    )
+    return reached
+
+
+def show(what: str, *cells: str) -> None:
+    # Not in the worker processes: what they would print is taken from them.
+    if "--worker" not in sys.argv:
+        print(f"{what:<36}" + "".join(f"{cell:>9}" for cell in cells), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+"""Runs every snippet of the site, in a project of the kind that its page is about.
+
+A snippet that readers see starts with nothing: no names of the snippets before it, and the example project as it is
+right after its start. So what a page shows can be copied as it stands. A snippet in a comment (an
+`invisible-code-block`) goes on where the one before it left off, with what that printed in `printed`; it checks what
+would only be in the reader's way.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import logging
+import os
+import sys
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import django
+import django.conf
+import pytest
+from celery import _state, signals
+from celery.contrib.testing.tasks import ping
+from celery.contrib.testing.worker import start_worker
+from django.utils.functional import empty
+from sybil import Sybil
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.abstract.codeblock import AbstractCodeBlockParser
+from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
+from sybil.parsers.myst.lexers import DirectiveInPercentCommentLexer
+from sybil.sybil import SybilCollection
+
+import airlock
+from airlock.integrations.celery import uninstall_global_intercept
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from celery import Task
+    from django.core.mail import EmailMessage
+    from sybil import Example
+
+EXAMPLES = Path(__file__).parent / "examples"
+
+#: Which pages are about which kind of project: those in `examples`, by name.
+PAGES = {
+    "plain": ["index", "installation", "quickstart", "policies", "nesting", "testing", "extending", "api", "changelog"],
+    "celery": ["celery", "task-wrapper", "migration"],
+    "django": ["django", "comparison"],
+}
+
+#: What is set up for each snippet of such a page. Snippets in comments find it under these names.
+FIXTURES = {
+    "plain": ["plain_project"],
+    "celery": ["celery_project", "ran"],
+    "django": ["django_project"],
+}
+
+# The tests of two projects import a `shop` that is not Django's: test_examples.py runs them, in processes of their own.
+collect_ignore = ["_build", "examples/plain", "examples/celery"]
+
+# For all projects, instead of the servers in their settings.
+os.environ["CELERY_BROKER_URL"] = "memory://"
+os.environ["CELERY_RESULT_BACKEND"] = "cache+memory://"
+
+#: What registers Celery's own tasks with every app of a process. Shared tasks, as those of the Django project, join it.
+REGISTER_TASKS_OF_CELERY = set(_state._on_app_finalizers)
+
+# Django can be set up once in a process. The other projects put it out of sight.
+sys.path.insert(0, str(EXAMPLES / "django"))
+os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
+django.setup()
+SCOPE_CLS_OF_DJANGO = airlock.get_configuration().scope_cls
+CELERY_OF_DJANGO = importlib.import_module("config.celery").app
+# A worker beside the tests would not see what is in their database. What matters here is when a task is sent off.
+CELERY_OF_DJANGO.conf.task_always_eager = True
+
+
+def run_afresh(example: Example) -> None:
+    """Run a snippet as the only one in its file."""
+    example.namespace.clear()
+    example.namespace["__name__"] = "__main__"
+    printed = io.StringIO()
+    with logging_afresh(), redirect_stdout(printed), redirect_stderr(printed):
+        PythonEvaluator()(example)
+    example.namespace["printed"] = printed.getvalue()
+
+
+@contextmanager
+def logging_afresh() -> Iterator[None]:
+    """Make logging as unconfigured as it is at the start of a program, and put it back as pytest has it."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers.clear()
+    root.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+def sybil(kind: str) -> Sybil:
+    shown = FencedCodeBlockLexer("python", mapping={"language": "arguments", "source": "source"})
+    hidden = DirectiveInPercentCommentLexer(directive="invisible-code-block", arguments="python")
+    return Sybil(
+        parsers=[
+            AbstractCodeBlockParser([shown], "python", run_afresh),
+            AbstractCodeBlockParser([hidden], "python", PythonEvaluator()),
+        ],
+        filenames=[f"{page}.md" for page in PAGES[kind]],
+        fixtures=FIXTURES[kind],
+    )
+
+
+SYBILS = {kind: sybil(kind) for kind in PAGES}
+pytest_collect_file = SybilCollection(SYBILS.values()).pytest()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "django_project" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.django_db(transaction=True, databases="__all__"))
+
+
+@contextmanager
+def project(kind: str) -> Iterator[None]:
+    """Make the modules of one example project importable, anew, instead of those of another."""
+    own = {path.stem for path in EXAMPLES.glob("*/*")}
+
+    def loaded() -> list[str]:
+        return [name for name in sys.modules if name.partition(".")[0] in own]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXAMPLES / kind)
+        for name in loaded():
+            patch.delitem(sys.modules, name)
+        yield
+        for name in loaded():
+            del sys.modules[name]
+
+
+@contextmanager
+def without_django() -> Iterator[None]:
+    """Make Django look as in a project that does not use it: installed, perhaps, but not configured."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(django.conf.settings, "_wrapped", empty)
+        patch.delenv("DJANGO_SETTINGS_MODULE")
+        airlock.reset_configuration()
+        yield
+    airlock.reset_configuration()
+    airlock.configure(scope_cls=SCOPE_CLS_OF_DJANGO)
+
+
+@pytest.fixture
+def plain_project() -> Iterator[None]:
+    with without_django(), project("plain"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def celery_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """The Celery project, with a broker and a result back end in memory, and a worker that runs all its tasks.
+
+    Returns:
+        The names of the tasks that the worker has run, in order.
+    """
+    ran: list[str] = []
+
+    def record(sender: Task[..., Any], **_: Any) -> None:
+        ran.append(sender.name)
+
+    with without_django(), project("celery"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_state, "_on_app_finalizers", set(REGISTER_TASKS_OF_CELERY))
+        # A worker knows the tasks that are there when it starts.
+        for path in sorted((EXAMPLES / "celery" / "shop").glob("*.py")):
+            importlib.import_module(f"shop.{path.stem}")
+        app = importlib.import_module("shop.app").app
+        app.conf.update(
+            broker_transport_options={"polling_interval": 0.01},
+            worker_hijack_root_logger=False,
+            worker_redirect_stdouts=False,
+        )
+        signals.task_prerun.connect(record)
+        with start_worker(app, perform_ping_check=False, shutdown_timeout=60):
+            yield ran
+        signals.task_prerun.disconnect(record)
+        with app.connection_for_write() as connection:
+            connection.default_channel.queue_purge(app.conf.task_default_queue)
+    CELERY_OF_DJANGO.set_current()
+    CELERY_OF_DJANGO.set_default()
+
+
+@pytest.fixture
+def celery_project(celery_worker: list[str]) -> Iterator[None]:
+    yield
+    airlock.reset_configuration()
+    uninstall_global_intercept()
+
+
+@pytest.fixture
+def ran(celery_worker: list[str]) -> Callable[[], list[str]]:
+    """A function that waits until the worker is done, and returns the names of all tasks it has run for this page."""
+
+    def settled() -> list[str]:
+        # One worker takes one task after the other: when this one has run, those before it have.
+        ping.apply_async().get(timeout=120)
+        return [name for name in celery_worker if name != ping.name]
+
+    return settled
+
+
+@pytest.fixture
+def django_project(transactional_db: None, mailoutbox: list[EmailMessage]) -> None:
+    """The Django project, with empty databases, which the other projects leave in place."""
+
+
+@pytest.fixture
+def pages() -> list[Path]:
+    """All pages whose snippets are run."""
+    return [Path(__file__).parent / f"{page}.md" for pages in PAGES.values() for page in pages]
+
+
+@pytest.fixture(params=[(kind, page) for kind, pages in PAGES.items() for page in pages], ids=lambda param: param[1])
+def page(request: pytest.FixtureRequest) -> Path:
+    """Each page in turn."""
+    return Path(__file__).parent / f"{request.param[1]}.md"
+
+
+@pytest.fixture
+def snippets(request: pytest.FixtureRequest, page: Path) -> list[str]:
+    """The snippets of the page that readers see, and that are run."""
+    kind = request.node.callspec.params["page"][0]
+    return [str(example.parsed) for example in SYBILS[kind].parse(page) if example.region.evaluator is run_afresh]

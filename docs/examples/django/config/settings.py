@@ -1,0 +1,37 @@
+from pathlib import Path
+
+BASE_DIR = Path(__file__).parents[1]
+
+SECRET_KEY = "only for this example"
+ROOT_URLCONF = "config.urls"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+MAILERS = {"default": {"BACKEND": "django.core.mail.backends.smtp.EmailBackend"}}
+
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": BASE_DIR / "shop.sqlite3",
+    },
+    "stock": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": BASE_DIR / "stock.sqlite3",
+    },
+}
+
+# What Airlock needs:
+INSTALLED_APPS = [
+    "airlock.integrations.django",
+    "shop",
+]
+
+MIDDLEWARE = [
+    "airlock.integrations.django.AirlockMiddleware",
+    "django.middleware.common.CommonMiddleware",
+]
+
+AIRLOCK = {
+    "EXECUTOR": "airlock.integrations.executors.celery.celery_executor",
+}
+
+CELERY_BROKER_URL = "redis://localhost:6379/0"

@@ -1,0 +1,1 @@
+"""A small shop: checkout, orders, and a Celery app. An example to copy from."""

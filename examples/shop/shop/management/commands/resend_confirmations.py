@@ -1,0 +1,20 @@
+from typing import Any
+
+from airlock.integrations.django import airlock_command
+from django.core.management.base import BaseCommand, CommandParser
+
+from shop import services
+from shop.models import Order
+
+
+class Command(BaseCommand):
+    help = "Send a customer the confirmations of all orders once more."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("email")
+
+    @airlock_command  # which adds --dry-run
+    def handle(self, *, email: str, **options: Any) -> None:
+        for order in Order.objects.filter(email=email).order_by("pk"):
+            services.confirm(order)
+            self.stdout.write(f"Order {order.pk}: {order}")

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db import models
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+
+class Product(models.Model):
+    name = models.CharField(max_length=100)
+    price = models.DecimalField(max_digits=8, decimal_places=2)
+    #: Kept up to date by the task `update_analytics`.
+    sold = models.PositiveIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.price} €)"
+
+
+class Order(models.Model):
+    product = models.ForeignKey(Product, on_delete=models.PROTECT)
+    quantity = models.PositiveIntegerField()
+    email = models.EmailField()
+    placed_at = models.DateTimeField(auto_now_add=True)
+    #: When the task `send_confirmation` last sent the confirmation.
+    confirmed_at = models.DateTimeField(null=True)
+    #: What the warehouse answered to the task `notify_warehouse`.
+    packing_slip = models.CharField(max_length=20, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.quantity} x {self.product.name}"
+
+    @property
+    def total(self) -> Decimal:
+        return self.quantity * self.product.price

@@ -1,0 +1,10 @@
+"""Airlock for Celery: tasks whose follow-ups wait for their success, and a way there from `.delay()`."""
+
+from airlock.integrations.celery._migration import (
+    LegacyTaskShim,
+    install_global_intercept,
+    uninstall_global_intercept,
+)
+from airlock.integrations.celery._task import AirlockTask
+
+__all__ = ["AirlockTask", "LegacyTaskShim", "install_global_intercept", "uninstall_global_intercept"]

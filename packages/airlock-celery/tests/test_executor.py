@@ -1,0 +1,517 @@
+"""The Celery executor publishes what a scope lets go."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import socket
+import sys
+import threading
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import pytest
+from celery import Celery, Task, chain, chord, group, signature
+from kombu import Connection
+from kombu.exceptions import EncodeError, OperationalError
+
+import airlock
+from airlock.integrations.executors.celery import CeleryExecutor, celery_executor
+from processes import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from conftest import Waiting
+
+
+@pytest.fixture
+def add(app: Celery) -> Task:
+    @app.task(name="sums.add")
+    def add(x: int = 0, y: int = 0) -> int:
+        return x + y
+
+    return add
+
+
+@pytest.fixture
+def total(app: Celery) -> Task:
+    @app.task(name="sums.total")
+    def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    return total
+
+
+def nothing() -> None: ...
+
+
+def dispatch(*tasks: Any, **enqueue: Any) -> list[airlock.Intent]:
+    with airlock.scope(executor=celery_executor):
+        return [airlock.enqueue(task, **enqueue) for task in tasks]
+
+
+# When
+
+
+def test_intents_are_published_at_the_end_of_the_block_and_not_before(waiting: Waiting, add: Task) -> None:
+    with airlock.scope(executor=celery_executor):
+        airlock.enqueue(add, 1, y=2)
+        airlock.enqueue(add, 3)
+        assert waiting.take() == []
+
+    assert [message.payload[:2] for message in waiting.take()] == [[[1], {"y": 2}], [[3], {}]]
+
+
+def test_a_block_that_raises_publishes_nothing(waiting: Waiting, add: Task) -> None:
+    with pytest.raises(ValueError, match="no"), airlock.scope(executor=celery_executor):
+        airlock.enqueue(add, 1)
+        raise ValueError("no")
+
+    assert waiting.take() == []
+
+
+def test_the_configured_executor_publishes_too(waiting: Waiting, add: Task) -> None:
+    airlock.configure(executor=celery_executor)
+
+    with airlock.scope():
+        airlock.enqueue(add, 1)
+
+    assert waiting.calls() == [("add", [1])]
+
+
+# What it takes, and under which id
+
+
+def test_the_id_of_a_task_is_that_of_its_intent(waiting: Waiting, add: Task) -> None:
+    (intent,) = dispatch(add)
+
+    (message,) = waiting.take()
+    assert message.headers["id"] == intent.id == str(UUID(intent.id))
+
+
+def test_a_name_that_is_registered_is_published_as_that_task(app: Celery, waiting: Waiting) -> None:
+    @app.task(name="shop.ship", expires=60, serializer="pickle")
+    def ship() -> None: ...
+
+    (intent,) = dispatch("shop.ship")
+
+    (message,) = waiting.take()
+    assert (message.headers["task"], message.headers["id"]) == ("shop.ship", intent.id)
+    assert message.headers["expires"] is not None
+    assert message.content_type == "application/x-python-serialize"
+
+
+def test_an_unregistered_name_is_published_as_send_task_does(app: Celery, waiting: Waiting) -> None:
+    app.send_task("elsewhere.ship", (1,), {"fast": True}, task_id="by-hand", countdown=60)
+    with airlock.scope(executor=celery_executor):
+        intent = airlock.enqueue("elsewhere.ship", 1, fast=True, _dispatch_options={"countdown": 60})
+
+    by_hand, by_airlock = waiting.take()
+    assert by_airlock.payload == by_hand.payload
+    assert by_airlock.headers["id"] == intent.id
+    own = {"id", "root_id", "eta"}
+    assert {key: value for key, value in by_airlock.headers.items() if key not in own} == {
+        key: value for key, value in by_hand.headers.items() if key not in own
+    }
+    assert by_airlock.headers["eta"] >= by_hand.headers["eta"]
+
+
+def test_names_belong_to_the_current_app_or_to_the_given_one(
+    app: Celery, make_app: Callable[..., Celery], waiting: Waiting
+) -> None:
+    other = make_app()
+
+    with airlock.scope(executor=CeleryExecutor(other)):
+        airlock.enqueue("sums.add", 1)
+    assert waiting.take() == []
+    assert waiting.calls(other.conf.task_default_queue) == [("add", [1])]
+
+    dispatch("sums.add")
+    assert len(waiting.take()) == 1
+
+
+def test_a_signature_is_published_with_its_arguments_and_options(waiting: Waiting, add: Task) -> None:
+    with airlock.scope(executor=celery_executor):
+        intent = airlock.enqueue(add.s(2).set(priority=5), 1)
+
+    (message,) = waiting.take()
+    assert message.payload[0] == [1, 2]  # as in `add.s(2).delay(1)`
+    assert message.headers["id"] == intent.id
+    assert message.properties["priority"] == 5
+
+
+def test_an_immutable_signature_ignores_arguments(waiting: Waiting, add: Task) -> None:
+    with airlock.scope(executor=celery_executor):
+        airlock.enqueue(add.si(2), 1)
+
+    assert waiting.calls() == [("add", [2])]
+
+
+@pytest.mark.parametrize("canvas", [lambda s: s, lambda s: s | signature("elsewhere.next"), lambda s: group(s)])
+@pytest.mark.usefixtures("app")
+def test_a_signature_of_an_unregistered_name_is_published(waiting: Waiting, canvas: Callable[[Any], Any]) -> None:
+    dispatch(canvas(signature("elsewhere.ship", args=(1,))))
+
+    assert waiting.calls() == [("ship", [1])]
+
+
+def test_a_chain_has_the_id_in_its_last_task(waiting: Waiting, add: Task, work_off: Callable[[], list[str]]) -> None:
+    (intent,) = dispatch(add.s(1, 1) | add.s(2) | add.s(3))
+
+    (message,) = waiting.take()
+    assert message.payload[0] == [1, 1]
+    later = message.payload[2]["chain"]
+    assert later[0]["options"]["task_id"] == intent.id  # the steps are stored last to first
+
+    (intent,) = dispatch(add.s(1, 1) | add.s(2) | add.s(3))
+    assert work_off() == ["SUCCESS"] * 3
+    assert add.AsyncResult(intent.id).get(timeout=5) == 7
+
+
+def test_a_group_has_the_id_as_that_of_the_group(waiting: Waiting, add: Task) -> None:
+    (intent,) = dispatch(group(add.s(1), add.s(2)))
+
+    messages = waiting.take()
+    assert [message.payload[0] for message in messages] == [[1], [2]]
+    assert {message.headers["group"] for message in messages} == {intent.id}
+
+
+def test_a_chord_has_the_id_in_its_body(add: Task, total: Task, work_off: Callable[[], list[str]]) -> None:
+    (intent,) = dispatch(chord([add.s(1), add.s(2)], total.s()))
+
+    work_off()
+
+    assert total.AsyncResult(intent.id).get(timeout=5) == 3
+
+
+@pytest.mark.parametrize(
+    ("canvas", "result"),
+    [
+        (lambda add: add.map([1, 2]), [1, 2]),
+        (lambda add: add.starmap([(1, 2), (3, 4)]), [3, 7]),
+        (lambda add: add.chunks([(1, 2), (3, 4), (5, 6)], 3), None),
+        (lambda add: chain(add.s(1)), 1),
+        (lambda add: group([add.s(1)]) | add.s(2).set(immutable=True), 2),
+    ],
+    ids=["map", "starmap", "chunks", "chain of one", "chord by |"],
+)
+def test_every_kind_of_signature_runs(
+    app: Celery, add: Task, work_off: Callable[[], list[str]], canvas: Callable[[Task], Any], result: object
+) -> None:
+    (intent,) = dispatch(canvas(add))
+
+    states = work_off()
+
+    assert states
+    assert set(states) <= {"SUCCESS", "RETRY"}
+    if result is not None:  # the results of chunks are those of a group, which stores none
+        assert app.AsyncResult(intent.id).get(timeout=5) == result
+
+
+def test_the_same_canvas_can_be_enqueued_twice(waiting: Waiting, add: Task) -> None:
+    canvas = [add.s(0), add.s(1) | add.s(2), group(add.s(3), add.s(4))]
+    before = [repr(each) for each in canvas]
+
+    dispatch(*canvas, *canvas)
+
+    ids = [message.headers["id"] for message in waiting.take()]
+    assert len(ids) == len(set(ids)) == 8
+    assert [repr(each) for each in canvas] == before
+
+
+def test_any_other_callable_is_called_in_place(app: Celery, waiting: Waiting) -> None:
+    called = []
+
+    with airlock.scope(executor=celery_executor):
+        airlock.enqueue(called.append, 1, _dispatch_options={"queue": "of no use here"})
+        assert called == []
+
+    assert called == [1]
+    assert waiting.take() == []
+
+
+def test_what_a_called_callable_raises_propagates(waiting: Waiting, add: Task) -> None:
+    def explode() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no") as raised, airlock.scope(executor=celery_executor) as scope:
+        sent = airlock.enqueue(add, 1)
+        failed = airlock.enqueue(explode)
+        unsent = airlock.enqueue(add, 2)
+
+    assert "explode" in "".join(raised.value.__notes__)
+    assert scope.dispatched_intents == [sent]
+    assert scope.undispatched_intents == [failed, unsent]
+    assert waiting.calls() == [("add", [1])]
+
+
+# Dispatch options
+
+
+def test_dispatch_options_go_to_apply_async_untouched(app: Celery) -> None:
+    received = []
+
+    class Recording(Task):
+        def apply_async(self, *args: Any, **kwargs: Any) -> Any:
+            received.append((args, kwargs))
+
+    @app.task(base=Recording)
+    def recorded(*args: int, **kwargs: int) -> None: ...
+
+    marker = object()
+    options = {"countdown": 60, "queue": "emails", "priority": 9, "link": [], "expires": None, "of_their_own": marker}
+    with airlock.scope(executor=celery_executor):
+        intent = airlock.enqueue(recorded, 1, x=2, _dispatch_options=options)
+
+    assert received == [(((1,), {"x": 2}), {"task_id": intent.id, **options})]
+
+
+def test_a_task_id_among_the_options_wins(waiting: Waiting, add: Task) -> None:
+    dispatch(add, _dispatch_options={"task_id": "mine"})
+
+    assert waiting.take()[0].headers["id"] == "mine"
+
+
+@pytest.mark.parametrize("option", ["connection", "producer"])
+def test_a_connection_or_producer_among_the_options_is_the_one_that_is_used(
+    make_app: Callable[..., Celery], option: str
+) -> None:
+    lost = make_app({"broker_url": f"amqp://127.0.0.1:{free_port()}//"})
+    found = make_app()
+
+    @lost.task(name="sums.add")
+    def add() -> None: ...
+
+    with found.connection_for_write() as connection:
+        own = {"connection": connection, "producer": found.amqp.Producer(connection)}[option]
+        dispatch(add, _dispatch_options={option: own, "queue": found.conf.task_default_queue})
+        message = connection.default_channel.basic_get(found.conf.task_default_queue)
+
+    assert message.headers["task"] == "sums.add"
+
+
+# Eager apps
+
+
+def test_an_eager_app_runs_the_task_at_the_end_of_the_block(make_app: Callable[..., Celery]) -> None:
+    app = make_app({"task_always_eager": True, "broker_url": f"amqp://127.0.0.1:{free_port()}//"})
+    ran = []
+
+    @app.task(bind=True)
+    def note(self: Task, x: int) -> None:
+        ran.append((x, self.request.id, self.request.is_eager))
+
+    with airlock.scope(executor=celery_executor):
+        intent = airlock.enqueue(note, 1)
+        assert ran == []
+
+    assert ran == [(1, intent.id, True)]
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("wrong", [42, None, object(), ["sums.add"]], ids=repr)
+def test_what_is_neither_name_nor_callable_is_refused_at_the_call_site(wrong: Any) -> None:
+    with airlock.scope(executor=celery_executor) as scope:
+        with pytest.raises(TypeError) as raised:
+            airlock.enqueue(wrong)
+        assert scope.intents == []
+
+    assert repr(wrong) in str(raised.value)
+
+
+def test_a_name_is_refused_where_no_celery_executor_would_get_it() -> None:
+    with airlock.scope(), pytest.raises(TypeError, match=r"'sums\.add'.* Celery executor"):
+        airlock.enqueue("sums.add")
+
+
+@pytest.mark.usefixtures("app")
+def test_a_name_is_taken_where_an_enclosing_scope_has_the_celery_executor(waiting: Waiting) -> None:
+    with airlock.scope(executor=celery_executor), airlock.scope():
+        airlock.enqueue("sums.add", 1)
+
+    assert waiting.calls() == [("add", [1])]
+
+
+class Unheard:
+    """Something no serializer has heard of."""
+
+
+@pytest.mark.parametrize("kind", ["task", "signature", "chain", "group", "chord", "name"])
+def test_an_argument_that_cannot_be_serialised_harms_no_other_intent(
+    waiting: Waiting, add: Task, total: Task, kind: str
+) -> None:
+    make: dict[str, Callable[[Any], Any]] = {
+        "task": lambda _: add,
+        "signature": add.s,
+        "chain": lambda x: add.s(x) | add.s(1),
+        "group": lambda x: group(add.s(x)),
+        "chord": lambda x: chord([add.s(x)], total.s()),
+        "name": lambda _: "sums.add",
+    }
+    unheard = Unheard()
+    canvas = make[kind](unheard)
+    args = [unheard] if kind in ("task", "name") else []
+    with pytest.raises(EncodeError) as raised, airlock.scope(executor=celery_executor) as scope:
+        before = airlock.enqueue(add, 1)
+        broken = airlock.enqueue(canvas, *args, _origin="orders.py:7")
+        after = airlock.enqueue(add, 2)
+
+    told = "\n".join([str(raised.value), *raised.value.__notes__])
+    assert "Unheard" in told
+    assert broken.name in told
+    assert "orders.py:7" in told
+    assert scope.dispatched_intents == [before]
+    assert scope.undispatched_intents == [broken, after]
+    assert waiting.calls() == [("add", [1])]
+    for intent in scope.undispatched_intents[1:]:
+        celery_executor(intent)
+    assert waiting.calls() == [("add", [2])]
+
+
+def test_wrong_arguments_are_told_by_celery_at_dispatch(waiting: Waiting, add: Task) -> None:
+    with pytest.raises(TypeError, match="add"), airlock.scope(executor=celery_executor):
+        airlock.enqueue(add, 1, 2, 3)
+
+    assert waiting.take() == []
+
+
+# A broker that is down
+
+
+@pytest.fixture
+def lost_app(make_app: Callable[..., Celery]) -> Celery:
+    """An app whose broker does not answer."""
+    return make_app({"broker_url": f"amqp://guest:secret@127.0.0.1:{free_port()}//"})
+
+
+def test_a_broker_that_is_down_is_one_clear_error(lost_app: Celery) -> None:
+    add = lost_app.task(name="sums.add")(nothing)
+
+    with pytest.raises(OperationalError) as raised, airlock.scope(executor=celery_executor) as scope:
+        intents = [airlock.enqueue(add, _origin="orders.py:7") for _ in range(3)]
+
+    told = "\n".join(raised.value.__notes__)
+    assert lost_app.conf.broker_url.rpartition("@")[2].strip("/") in told
+    assert "secret" not in told
+    assert f"add (id {intents[0].id}), enqueued at orders.py:7" in told
+    assert scope.undispatched_intents == intents
+
+
+class Hanging:
+    """Something at a broker's address that hangs up on everybody."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = "amqp://{}:{}//".format(*self._listener.getsockname())
+        self._thread = threading.Thread(target=self._hang_up)
+        self._thread.start()
+
+    def _hang_up(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                caller, _ = self._listener.accept()
+                self.calls += 1
+                caller.close()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+@pytest.fixture
+def hanging() -> Iterator[Hanging]:
+    hanging = Hanging()
+    yield hanging
+    hanging.close()
+
+
+@pytest.mark.parametrize(("retries", "attempts"), [(True, 4), (False, 1)], ids=["task_publish_retry", "no retry"])
+def test_a_broker_that_is_down_costs_one_attempt_per_intent_once_that_is_known(
+    make_app: Callable[..., Celery], hanging: Hanging, retries: bool, attempts: int
+) -> None:
+    app = make_app({"broker_url": hanging.address, "task_publish_retry": retries})
+    app.conf.task_publish_retry_policy = {"max_retries": 3, "interval_start": 0, "interval_step": 0}
+    add = app.task(name="sums.add")(nothing)
+
+    with pytest.raises(OperationalError), airlock.scope(executor=celery_executor) as scope:
+        for _ in range(6):
+            airlock.enqueue(add)
+    assert hanging.calls == attempts
+
+    # As a DjangoScope does, which goes on with the others.
+    for intent in scope.undispatched_intents[1:]:
+        with pytest.raises(OperationalError):
+            celery_executor(intent)
+    assert hanging.calls == attempts + 5
+
+
+def test_a_broker_that_answers_is_asked_once_and_again_after_a_failure(
+    waiting: Waiting, add: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    original = Connection.ensure_connection
+    monkeypatch.setattr(
+        Connection, "ensure_connection", lambda *args, **kwargs: (asked.append(kwargs), original(*args, **kwargs))[1]
+    )
+    executor = CeleryExecutor()
+
+    def flush(*numbers: object) -> int:
+        with contextlib.suppress(EncodeError), airlock.scope(executor=executor):
+            for number in numbers:
+                airlock.enqueue(add, number)
+        return len(asked)
+
+    assert [flush(1, 2), flush(3), flush(4)] == [1, 1, 1]
+    assert flush(Unheard()) == 1
+    assert [flush(5), flush(6)] == [2, 2]
+    assert [args for _, args in waiting.calls()] == [[1], [2], [3], [4], [5], [6]]
+
+
+def test_the_documented_retry_policy_is_taken_as_it_is(make_app: Callable[..., Celery], hanging: Hanging) -> None:
+    app = make_app({"broker_url": hanging.address})
+    app.conf.task_publish_retry_policy = {
+        "max_retries": 2,
+        "interval_start": 0,
+        "interval_step": 0,
+        "interval_max": 0,
+        "retry_errors": (TimeoutError,),
+    }
+    add = app.task(name="sums.add")(nothing)
+
+    with pytest.raises(OperationalError), airlock.scope(executor=celery_executor):
+        airlock.enqueue(add)
+
+
+def test_after_a_failed_dispatch_the_next_one_works(waiting: Waiting, add: Task) -> None:
+    executor = CeleryExecutor()
+    for argument in (1, Unheard(), 2):
+        with contextlib.suppress(EncodeError), airlock.scope(executor=executor):
+            airlock.enqueue(add, argument)
+
+    assert waiting.calls() == [("add", [1]), ("add", [2])]
+
+
+# Who it is
+
+
+def test_its_repr_is_what_a_person_would_write(app: Celery) -> None:
+    assert repr(celery_executor) == "celery_executor"
+    assert repr(CeleryExecutor()) == "CeleryExecutor(None)"
+    assert repr(CeleryExecutor(app)) == f"CeleryExecutor({app!r})"
+
+
+def test_another_module_called_airlock_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    unrelated = ModuleType("airlock")
+    unrelated.__path__ = airlock.__path__
+    name = "airlock.integrations.executors.celery"
+    monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "airlock", unrelated)
+
+    with pytest.raises(ImportError, match=r"Uninstall the distribution `airlock`.*pip install"):
+        importlib.import_module(name)

@@ -1,0 +1,70 @@
+"""Say what should happen anywhere; let the boundary around the code decide whether and when it does.
+
+def process(order):
+    order.save()
+    airlock.enqueue(notify_warehouse, order.id)  # an intent: nothing happens yet
+
+with airlock.scope():  # the boundary
+    process(order)
+# left normally: dispatched; left by an exception: never
+"""
+
+from pkgutil import extend_path
+
+# The integrations are distributions of their own. Installed as wheels they lie beside this file; installed as editable
+# source trees they do not, and this makes Python look there too.
+__path__ = extend_path(__path__, __name__)
+
+from airlock._configuration import Configuration, configure, get_configuration, reset_configuration
+from airlock._errors import (
+    AirlockError,
+    DispatchError,
+    NoScopeError,
+    PolicyEnqueueError,
+    PolicyViolation,
+    ScopeStateError,
+    UsageError,
+)
+from airlock._executors import Executor
+from airlock._intent import Intent
+from airlock._policies import (
+    AllowAll,
+    AllowTasks,
+    AssertNoEffects,
+    BlockTasks,
+    DropAll,
+    LogOnFlush,
+    Policy,
+)
+from airlock._scope import Scope, detached, enqueue, get_current_scope, policy, scope
+from airlock._scoped import scoped
+
+__all__ = [
+    "AirlockError",
+    "AllowAll",
+    "AllowTasks",
+    "AssertNoEffects",
+    "BlockTasks",
+    "Configuration",
+    "DispatchError",
+    "DropAll",
+    "Executor",
+    "Intent",
+    "LogOnFlush",
+    "NoScopeError",
+    "Policy",
+    "PolicyEnqueueError",
+    "PolicyViolation",
+    "Scope",
+    "ScopeStateError",
+    "UsageError",
+    "configure",
+    "detached",
+    "enqueue",
+    "get_configuration",
+    "get_current_scope",
+    "policy",
+    "reset_configuration",
+    "scope",
+    "scoped",
+]

@@ -1,0 +1,42 @@
+"""Carry intents out in place: for scripts, tests, and effects that need no queue."""
+
+from __future__ import annotations
+
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import TYPE_CHECKING
+
+from airlock._errors import DispatchError
+
+if TYPE_CHECKING:
+    from airlock._intent import Intent
+
+__all__ = ["SyncExecutor", "sync_executor"]
+
+
+class SyncExecutor:
+    """Calls the intent's task with its arguments, here and now.
+
+    Dispatch options are for executors that queue; there is nothing here that they could apply to.
+
+    Raises:
+        DispatchError: if the task turns out to be a coroutine or generator function, which no call runs.
+        Exception: whatever the task raises.
+    """
+
+    def __call__(self, intent: Intent, /) -> object:
+        result = intent.task(*intent.args, **intent.kwargs)
+        if isinstance(result, (CoroutineType, GeneratorType, AsyncGeneratorType)):
+            # Left alone, it would do nothing, and nobody would know.
+            if isinstance(result, CoroutineType):
+                result.close()
+            raise DispatchError(
+                f"{intent.name} returned a {type(result).__name__}, and the sync executor only calls functions. "
+                "Enqueue a plain function, or use an executor that runs what this one returns."
+            )
+        return result
+
+    def __repr__(self) -> str:
+        return "sync_executor"
+
+
+sync_executor = SyncExecutor()

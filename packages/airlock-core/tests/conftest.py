@@ -1,0 +1,22 @@
+"""What the tests of airlock-core share."""
+
+import pytest
+
+import airlock
+
+
+@pytest.fixture(autouse=True)
+def _leave_as_found():
+    yield
+    airlock.reset_configuration()
+    left_over = []
+    while (scope := airlock.get_current_scope()) and scope.is_active:
+        left_over.append(scope)
+        scope.exit()
+    assert not left_over, "the test did not leave its scopes"
+
+
+@pytest.fixture
+def ran():
+    """What has run so far. The task of most tests is `ran.append`: it runs in place and is easy to see."""
+    return []

@@ -1,0 +1,137 @@
+"""A Django project for the tests of airlock-django, on each database in turn."""
+
+import logging
+from dataclasses import fields
+
+import django
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.conf import settings as django_settings
+from django.db import connections
+from django.test import AsyncClient, Client
+from django.test.utils import setup_databases, teardown_databases
+from django.urls import path
+
+import airlock
+from services import needed, postgresql_database
+
+
+def pytest_configure():
+    sqlite = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+    django_settings.configure(
+        SECRET_KEY="only for tests",
+        ALLOWED_HOSTS=["testserver"],
+        DATABASES={"default": sqlite, "other": {**sqlite}},
+        INSTALLED_APPS=["django.contrib.sessions", "airlock.integrations.django"],
+        MIDDLEWARE=["airlock.integrations.django.AirlockMiddleware"],
+        ROOT_URLCONF=(),
+        USE_TZ=True,
+    )
+    django.setup()
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def database(request, tmp_path_factory, django_test_environment, django_db_blocker):
+    """Each database in turn, as the default one; `other` is always a second one, on SQLite."""
+    if request.param == "sqlite":
+        # In a file, as other threads look at it.
+        file = tmp_path_factory.mktemp("database") / "test.sqlite3"
+        address = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "TEST": {"NAME": str(file)}}
+    else:
+        address = dict(needed(postgresql_database))
+    before = connections.settings["default"]
+    connections.settings.update(connections.configure_settings({"default": address}))
+    connections["default"] = connections.create_connection("default")
+    with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False)
+    yield
+    with django_db_blocker.unblock():
+        teardown_databases(made, verbosity=0)
+    connections.settings["default"] = before
+    connections["default"] = connections.create_connection("default")
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(database):
+    """What pytest-django asks for before a test uses the database; `database` has done it."""
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("transaction test", marks=pytest.mark.django_db(transaction=True, databases=["default", "other"])),
+        pytest.param("test in a transaction", marks=pytest.mark.django_db(databases=["default", "other"])),
+    ]
+)
+def on_database(request, database):
+    """Each database in turn, in a test that commits, and in one that the test runner wraps in a transaction."""
+    return request.param
+
+
+@pytest.fixture(params=["WSGI", "ASGI"])
+def get(request, settings):
+    """A function that has Django's sync or async handler answer a request with a view, and returns the response.
+
+    Args:
+        view: a sync or async view; the handlers adapt either.
+        query: the query string.
+
+    As for a browser, an exception is a response with status 500. The response has the request's `airlock_scope`.
+    """
+
+    async def in_event_loop(query):
+        return await AsyncClient(raise_request_exception=False).get(f"/?{query}")
+
+    def get(view, query=""):
+        settings.ROOT_URLCONF = (path("", view),)
+        if request.param == "WSGI":
+            response = Client(raise_request_exception=False).get(f"/?{query}")
+            answered = response.wsgi_request
+        else:
+            # `async_to_sync` lets the view have the thread, and with it the database connection, of the test.
+            response = async_to_sync(in_event_loop)(query)
+            answered = response.asgi_request
+        response.airlock_scope = getattr(answered, "airlock_scope", None)
+        return response
+
+    return get
+
+
+@pytest.fixture(params=["sync view", "async view"])
+def as_view(request):
+    """Makes a view of a function; an async one calls it in a thread, as the ORM needs it."""
+
+    def as_view(function):
+        if request.param == "sync view":
+            return function
+
+        async def view(request):
+            return await sync_to_async(function)(request)
+
+        return view
+
+    return as_view
+
+
+@pytest.fixture(autouse=True)
+def _leave_as_found():
+    configured = airlock.get_configuration()
+    yield
+    airlock.configure(**{field.name: getattr(configured, field.name) for field in fields(configured)})
+    left_over = []
+    while (scope := airlock.get_current_scope()) and scope.is_active:
+        left_over.append(scope)
+        scope.exit()
+    assert not left_over, "the test did not leave its scopes"
+
+
+@pytest.fixture
+def ran():
+    """What has run so far. The task of most tests is `ran.append`: it runs in place and is easy to see."""
+    return []
+
+
+@pytest.fixture
+def log(caplog):
+    """What was logged to `airlock`."""
+    caplog.set_level(logging.DEBUG, logger="airlock")
+    return caplog

