@@ -104,6 +104,9 @@ def make_app(settings: Mapping[str, Any], task_cls: str = "Task") -> Celery:
 
     def end(self: Task, wish: Callable[[Any], Any], how: str) -> Any:
         task_id, attempt = self.request.id, self.request.retries
+        if attempt:
+            # Celery writes the state of an attempt after it has sent the next: that must not come after its result.
+            handshake.wait(task_id, f"ended {attempt - 1}")
         wish(attempt)
         handshake.tell(task_id, "begun")
         match how:
@@ -148,7 +151,8 @@ def make_app(settings: Mapping[str, Any], task_cls: str = "Task") -> Celery:
         return end(self, lambda told: airlock.enqueue(notify, told, _dispatch_options={"queue": effects}), how)
 
     @signals.task_postrun.connect(weak=False)
-    def ended(task_id: str, **_: Any) -> None:
+    def ended(task_id: str, task: Task, **_: Any) -> None:
+        handshake.tell(task_id, f"ended {task.request.retries}")
         handshake.tell(task_id, "ended")
 
     @task(name="parent", base=AirlockTask, bind=True)

@@ -1,5 +1,9 @@
 """Airlock for Celery: tasks whose follow-ups wait for their success, and a way there from `.delay()`."""
 
+# First, as it tells ours from another `airlock`, and says so.
+import airlock.integrations.executors.celery  # noqa: F401
+
+# isort: split
 from airlock.integrations.celery._migration import (
     LegacyTaskShim,
     install_global_intercept,
