@@ -24,6 +24,7 @@ def snippets(readme: str) -> list[str]:
 
 def executed(snippet: str, **given: Any) -> dict[str, Any]:
     """What a snippet has defined, beside what was given to it."""
+    given = {"__name__": "project", **given}
     exec(snippet, given)
     return given
 
@@ -54,36 +55,40 @@ def test_readme_of_core_shows_an_effect(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.fixture
-def app(redis_broker: Broker) -> Celery:
-    app = Celery(set_as_current=False)
-    app.conf.update(redis_broker.celery)
-    return app
+def _celery_on_redis(redis_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a snippet's app the broker of the tests, instead of the one it names."""
+
+    class OwnCelery(Celery):
+        def __init__(self, name: str, broker: str) -> None:
+            super().__init__(name, set_as_current=False)
+            self.conf.update(redis_broker.celery)
+
+        def task(self, *args: Any, **options: Any) -> Any:
+            return super().task(*args, **options, shared=False)  # not with the apps of other tests
+
+    monkeypatch.setattr("celery.Celery", OwnCelery)
 
 
-@pytest.fixture
-def send_email(app: Celery) -> Any:
-    @app.task(name="send_email")
-    def send_email(user_id: int) -> None: ...
-
-    return send_email
+def messages(redis_broker: Broker) -> list[tuple[str, Any]]:
+    """The names and the keyword arguments of the tasks that were sent."""
+    sent = redis_broker.take(redis_broker.celery["task_default_queue"])
+    return [(message.headers["task"].rpartition(".")[2], message.payload[1]) for message in sent]
 
 
-def test_readme_of_celery_dispatches_at_the_end_of_the_block(
-    app: Celery, redis_broker: Broker, send_email: Any
-) -> None:
+@pytest.mark.usefixtures("_celery_on_redis")
+def test_readme_of_celery_dispatches_at_the_end_of_the_block(redis_broker: Broker) -> None:
     dispatch, _ = snippets("packages/airlock-celery/README.md")
 
-    executed(dispatch, send_email=send_email)
+    executed(dispatch)
 
-    (message,) = redis_broker.take(app.conf.task_default_queue)
-    assert message.headers["task"] == "send_email"
-    assert message.payload[1] == {"user_id": 123}
+    assert messages(redis_broker) == [("send_email", {"user_id": 123})]
 
 
-def test_readme_of_celery_sends_one_email_however_often_the_task_is_retried(
-    app: Celery, redis_broker: Broker, send_email: Any
-) -> None:
-    _, hold = snippets("packages/airlock-celery/README.md")
+@pytest.mark.usefixtures("_celery_on_redis")
+def test_readme_of_celery_sends_one_email_however_often_the_task_is_retried(redis_broker: Broker) -> None:
+    dispatch, hold = snippets("packages/airlock-celery/README.md")
+    defined = executed(dispatch)
+    messages(redis_broker)  # what the first snippet sends
     attempts = []
 
     def charge(order_id: int) -> None:
@@ -91,23 +96,24 @@ def test_readme_of_celery_sends_one_email_however_often_the_task_is_retried(
         if len(attempts) < 3:
             raise ConnectionError
 
-    process_order = executed(hold, app=app, airlock=airlock, send_email=send_email, charge=charge)["process_order"]
-    process_order.apply((7,)).get()
+    defined = executed(hold, **defined)
+    defined["charge"] = charge
+    defined["process_order"].apply((7, 8)).get()
 
     assert attempts == [7, 7, 7]
-    (message,) = redis_broker.take(app.conf.task_default_queue)
-    assert message.payload[1] == {"user_id": 7}
+    assert messages(redis_broker) == [("send_email", {"user_id": 8})]
 
 
-def test_readme_of_django_names_the_middleware_and_enqueues_below_it() -> None:
+def test_readme_of_django_names_the_middleware_and_enqueues_below_it(capsys: pytest.CaptureFixture[str]) -> None:
     settings, place = snippets("packages/airlock-django/README.md")
-    done: list[Any] = []
-    order = SimpleNamespace(id=5, save=lambda: done.append("saved"))
+    saved: list[int] = []
+    order = SimpleNamespace(id=5, save=lambda: saved.append(5))
 
-    place_order = executed(place, notify_warehouse=done.append)["place_order"]
+    place_order = executed(place)["place_order"]
     with airlock.scope():
         place_order(order)
-        assert done == ["saved"]
+        assert saved == [5]
+        assert capsys.readouterr().out == ""
 
-    assert done == ["saved", 5]
+    assert capsys.readouterr().out == "pack order 5\n"
     assert [import_string(path) for path in executed(settings)["MIDDLEWARE"]] == [AirlockMiddleware]
