@@ -26,7 +26,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).parent
 WORK = ROOT / ".nox"
 REPORTS = WORK / "reports"
-COVERAGE = WORK / "coverage"
+COVERAGE = WORK / "measured"  # not "coverage", where that session has its environment
 
 CORE = ROOT / "packages" / "airlock-core"
 CELERY = ROOT / "packages" / "airlock-celery"

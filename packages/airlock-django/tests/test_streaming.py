@@ -181,7 +181,7 @@ def test_code_that_cleans_up_after_a_body_closed_early_is_still_in_its_scope(set
     assert ran == ["cleaned up"]
 
 
-@pytest.mark.parametrize("closed_in", ["thread"])  # as Django does
+@pytest.mark.parametrize("closed_in", ["thread", "event loop"])  # the first is what Django does
 def test_code_that_cleans_up_after_an_async_body_closed_early_is_still_in_its_scope(settings, ran, closed_in):
     async def body():
         try:

@@ -50,22 +50,24 @@ def put_in_scope(
             return
         with inside:
             if generator is not None and hasattr(generator, "aclose"):
-                _close(generator)
+                body.closing = _close(generator)
             close()
 
     response.close = close_inside  # type: ignore[method-assign]
 
 
-def _close(generator: Any) -> None:
+def _close(generator: Any) -> asyncio.Task[None] | None:
+    """Close an asynchronous generator; in an event loop, which cannot wait for that, return the task that does."""
+
     async def close() -> None:
         await generator.aclose()
 
     try:
-        asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
     except RuntimeError:
         async_to_sync(close)()
-    else:
-        asyncio.ensure_future(close())  # noqa: RUF006 - it has nothing to wait for
+        return None
+    return loop.create_task(close())
 
 
 async def _collected(content: Any) -> AsyncIterator[bytes]:
@@ -76,6 +78,9 @@ async def _collected(content: Any) -> AsyncIterator[bytes]:
 
 
 class _ScopedBody:
+    #: Closes the generator below; what that enqueues while it cleans up is still to be discarded.
+    closing: asyncio.Task[None] | None = None
+
     def __init__(self, content: Any, scope: Scope, inside: Inside, flushes: bool) -> None:
         self._content = content
         self._scope = scope
@@ -84,7 +89,9 @@ class _ScopedBody:
 
     def close(self) -> None:
         """Called by the server when it is done with the response: the client may have gone away before its end."""
-        if self._scope.is_active:
+        if self.closing is not None and not self.closing.done():
+            self.closing.add_done_callback(lambda _: self.close())
+        elif self._scope.is_active:
             self._scope.exit()
             self._scope.discard()
 
