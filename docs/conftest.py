@@ -73,8 +73,8 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 django.setup()
 SCOPE_CLS_OF_DJANGO = airlock.get_configuration().scope_cls
 CELERY_OF_DJANGO = importlib.import_module("config.celery").app
-# A worker beside the tests would not see what is in their database. What matters here is when a task is sent off.
-CELERY_OF_DJANGO.conf.task_always_eager = True
+# The worker of the other project would take its messages, whose tasks have the same names.
+CELERY_OF_DJANGO.conf.task_default_queue = "django"
 
 
 def run_afresh(example: Example) -> None:

@@ -145,22 +145,21 @@ def test_a_body_that_raises_raises(app: Celery, notify: Task) -> None:
     assert not hasattr(error, "__notes__")
 
 
-class ByClass(AirlockTask):
-    """A task that is a class of its own, which `register_task` binds differently from a decorated function."""
+def task_by_class(body: Callable[[Task], None], errors: tuple[type[Exception], ...] = ()) -> Task:
+    """A task that is a class of its own, which `register_task` binds differently from a decorated function.
 
-    name = "by_class"
-    default_retry_delay = 0
+    A new class each time, as the first of its tasks to be bound would prepare it for the others.
+    """
 
-    def __init__(self, body: Callable[[Task], None]) -> None:
-        self._body = body
+    class ByClass(AirlockTask):
+        name = "by_class"
+        autoretry_for = errors
+        default_retry_delay = 0
 
-    def run(self) -> None:
-        self._body(self)
+        def run(self) -> None:
+            body(self)
 
-
-class ByClassWithAutoretry(ByClass):
-    name = "by_class_with_autoretry"
-    autoretry_for = (ValueError,)
+    return ByClass()
 
 
 def bodies_that_retry(notify: Task) -> dict[str, Callable[[Task], None]]:
@@ -196,12 +195,12 @@ def test_only_the_attempt_that_succeeds_has_effects(
     app: Celery, work_off: Callable[[], list[str]], notify: Task, notified: Notified, how: str, by_class: bool
 ) -> None:
     body = bodies_that_retry(notify)[how]
-    autoretry = {"autoretry_for": (ValueError,), "default_retry_delay": 0} if how == "autoretry_for" else {}
+    errors = (ValueError,) if how == "autoretry_for" else ()
     if by_class:
-        task = app.register_task((ByClassWithAutoretry if autoretry else ByClass)(body))
+        task = app.register_task(task_by_class(body, errors))
     else:
 
-        @app.task(base=AirlockTask, bind=True, **autoretry)
+        @app.task(base=AirlockTask, bind=True, autoretry_for=errors, default_retry_delay=0)
         def task(self: Task) -> None:
             body(self)
 

@@ -497,6 +497,19 @@ def test_what_ended_in_another_context_is_not_current_after_the_next_end_here():
     assert copy_context().run(take_part) is None
 
 
+def test_what_ended_in_another_context_is_not_current_after_a_local_policy_ends_here():
+    def take_part():
+        inner = airlock.scope()
+        with airlock.scope() as outer:
+            inner.enter()
+            with airlock.policy(airlock.AllowAll()):
+                copy_context().run(inner.exit)
+                inner.flush()
+            return airlock.get_current_scope() is outer
+
+    assert copy_context().run(take_part)
+
+
 # Ends in another order than beginnings
 
 

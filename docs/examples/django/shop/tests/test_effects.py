@@ -11,8 +11,8 @@ DECLINED = {**GOOD, "card": "declined"}
 IN_PLACE = {"EXECUTOR": "airlock.integrations.executors.sync.sync_executor"}
 
 
+@override_settings(AIRLOCK=IN_PLACE)
 class EffectsOfCheckoutTest(TestCase):
-    @override_settings(AIRLOCK=IN_PLACE)
     def test_tasks_run_in_place_when_the_request_has_succeeded(self):
         self.client.post("/checkout/", GOOD)
 
