@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import warnings
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery import Celery, Task, chain, chord, group, signature
 from celery.canvas import Signature, _chain, _chord, chunks, xmap
+from celery.exceptions import Ignore
 from celery.result import AsyncResult
 
 import airlock
@@ -885,6 +887,37 @@ def test_only_the_attempt_of_a_plain_task_that_succeeds_has_effects(
         assert notified() == [2]
 
 
+@pytest.mark.parametrize("run", ["apply", "worker"])
+def test_a_plain_task_that_was_replaced_has_no_effects(
+    app: Celery, later: bool, work_off: Callable[[], list[str]], notify: Task, notified: Notified, run: str
+) -> None:
+    def register() -> Task:
+        @app.task
+        def replacement() -> None:
+            notify.delay("replacement")
+
+        @app.task(bind=True)
+        def order(self: Task) -> None:
+            notify.delay("order")
+            with contextlib.suppress(Ignore):
+                self.replace(replacement.s())
+            notify.delay("went on")
+
+        return order
+
+    order = None if later else register()
+    install_global_intercept()
+    order = order or register()
+
+    if run == "apply":
+        order.apply()
+    else:
+        order.delay()
+        work_off()
+
+    assert notified() == ["replacement"]
+
+
 def test_a_retry_of_a_task_of_another_app_is_what_it_was(
     app: Celery, make_app: Callable[..., Celery], work_off: Callable[[], list[str]], notify: Task, notified: Notified
 ) -> None:
@@ -900,6 +933,22 @@ def test_a_retry_of_a_task_of_another_app_is_what_it_was(
 
     assert work_off() == ["SUCCESS"] * 2
     assert notified() == [0, 1]
+
+
+def test_a_replacement_of_a_task_of_another_app_is_what_it_was(
+    app: Celery, make_app: Callable[..., Celery], work_off: Callable[[], list[str]], notify: Task, notified: Notified
+) -> None:
+    install_global_intercept(make_app())
+
+    @app.task(bind=True)
+    def order(self: Task) -> None:
+        notify.delay("order")
+        self.replace(notify.s("replacement"))
+
+    order.delay()
+
+    assert work_off() == ["PENDING"]
+    assert notified() == ["order", "replacement"]
 
 
 def test_a_class_can_be_bound_as_before(app: Celery) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import linecache
@@ -18,6 +19,7 @@ from kombu.exceptions import EncodeError
 
 import airlock
 from airlock.integrations.celery import AirlockTask
+from airlock.integrations.executors.celery import celery_executor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -239,24 +241,206 @@ def test_a_task_that_gives_up_has_no_effects(app: Celery, run_with_id: Run, noti
     assert notified() == []
 
 
-def test_replacing_a_task_discards_its_effects_and_keeps_those_of_its_replacement(
+def test_an_eager_run_that_goes_on_after_a_retry_is_an_attempt_if_celery_makes_another(
+    app: Celery, notify: Task, notified: Notified
+) -> None:
+    # Which it does if it gets to see the `Retry`, for nothing is published.
+    @app.task(base=AirlockTask, bind=True)
+    def order(self: Task, returns: bool) -> Any:
+        airlock.enqueue(notify, (returns, self.request.retries))
+        if self.request.retries < 2:
+            retry = self.retry(throw=False)
+            return retry if returns else "went on"
+        return "done"
+
+    @app.task(base=AirlockTask, bind=True)
+    def swallowing(self: Task) -> None:
+        airlock.enqueue(notify, "swallowed")
+        with pytest.raises(Retry):
+            self.retry()
+
+    assert order.apply((True,)).get() == "done"
+    assert order.apply((False,)).get() == "went on"
+    assert swallowing.apply().state == "SUCCESS"
+
+    assert notified() == [[True, 2], [False, 0], "swallowed"]
+
+
+@pytest.mark.parametrize("exc", [None, ValueError("no")], ids=["Retry", "an exception"])
+def test_what_a_run_called_directly_makes_of_its_retry_counts(
+    app: Celery, notify: Task, notified: Notified, exc: Exception | None
+) -> None:
+    # Nobody will try it again: to Celery, `retry` is just something that raises there.
+    @app.task(base=AirlockTask, bind=True)
+    def order(self: Task, swallows: bool) -> None:
+        airlock.enqueue(notify, swallows)
+        try:
+            self.retry(exc=exc)
+        except (Retry, ValueError):
+            if not swallows:
+                raise
+
+    order(True)
+    with pytest.raises((Retry, ValueError)):
+        order(False)
+
+    assert notified() == [True]
+
+
+def test_a_retry_is_that_of_the_task_which_asked_for_it(
+    app: Celery, run: Run, notify: Task, notified: Notified
+) -> None:
+    # Celery asks for an automatic one outside of the body, where the run of the task around it is the current one.
+    @app.task(base=AirlockTask, bind=True, autoretry_for=(ValueError,), default_retry_delay=0)
+    def inner(self: Task) -> None:
+        airlock.enqueue(notify, f"inner {self.request.retries}")
+        if self.request.retries < 2:
+            raise ValueError("not yet")
+
+    @app.task(base=AirlockTask)
+    def outer() -> None:
+        airlock.enqueue(notify, "outer")
+        inner.apply()
+
+    assert run(outer).error is None
+
+    assert notified() == ["outer", "inner 2"]
+
+
+def test_a_retry_that_cannot_be_published_is_none(
     app: Celery, work_off: Callable[[], list[str]], notify: Task, notified: Notified
 ) -> None:
-    @app.task(base=AirlockTask)
-    def replacement() -> str:
-        airlock.enqueue(notify, "replacement")
-        return "replaced"
+    @app.task(base=AirlockTask, bind=True)
+    def order(self: Task, swallows: bool) -> None:
+        airlock.enqueue(notify, swallows)
+        try:
+            self.retry(args=(object(),))
+        except Reject:
+            if not swallows:
+                raise
 
+    order.delay(True)
+    order.delay(False)
+    work_off()
+
+    assert notified() == [True]
+
+
+# Replaced
+
+
+@pytest.fixture
+def part(app: Celery, notify: Task) -> Task:
+    """A task with one effect, to be a part of a replacement."""
+
+    @app.task(base=AirlockTask, name="shop.part")
+    def part(told: str) -> str:
+        airlock.enqueue(notify, told)
+        return told
+
+    return part
+
+
+REPLACEMENTS: dict[str, tuple[Callable[[Any], Any], Any, list[str]]] = {
+    "task": (lambda part: part("replacement"), "replacement", ["replacement"]),
+    "chain": (lambda part: part("first") | part("second"), "second", ["first", "second"]),
+    "group": (lambda part: group(part("one"), part("other")), ["one", "other"], ["one", "other"]),
+    "chord": (lambda part: chord([part("one"), part("other")], part("body")), "body", ["one", "other", "body"]),
+}
+
+
+@pytest.mark.parametrize("replacement", REPLACEMENTS)
+def test_replacing_a_task_discards_its_effects_and_keeps_those_of_its_replacement(
+    app: Celery, run_with_id: Run, part: Task, notify: Task, notified: Notified, replacement: str
+) -> None:
+    make, result, effects = REPLACEMENTS[replacement]
+
+    @app.task(base=AirlockTask, bind=True)
+    def order(self: Task) -> Any:
+        airlock.enqueue(notify, "order")
+        return self.replace(make(part.si))
+
+    outcome = run_with_id(order)
+
+    if run_with_id.way == "applied":
+        assert outcome == Outcome(result)
+    assert notified() == effects
+
+
+def test_a_replacement_in_place_is_captured_by_the_scope_around_the_run_that_it_replaces(
+    app: Celery, part: Task, notify: Task, notified: Notified
+) -> None:
+    @app.task(base=AirlockTask, bind=True)
+    def order(self: Task) -> Any:
+        airlock.enqueue(notify, "order")
+        with airlock.scope():
+            return self.replace(part.si("replacement"))
+
+    @app.task(base=AirlockTask)
+    def outer() -> None:
+        assert order.apply().get() == "replacement"
+        assert notified() == []
+        airlock.enqueue(notify, "outer")
+
+    with airlock.scope(executor=celery_executor):
+        outer()
+        assert notified() == []
+    assert notified() == ["replacement", "outer"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_run_that_goes_on_after_it_was_replaced_has_no_effects(
+    app: Celery, run_with_id: Run, notify: Task, notified: Notified, fails: bool
+) -> None:
+    @app.task(base=AirlockTask)
+    def replacement() -> None:
+        airlock.enqueue(notify, "replacement")
+        if fails:
+            raise LookupError("replacement")
+
+    @app.task(base=AirlockTask, bind=True)
+    def order(self: Task) -> str:
+        airlock.enqueue(notify, "order")
+        with contextlib.suppress(Ignore, LookupError):
+            self.replace(replacement.si())
+        airlock.enqueue(notify, "went on")
+        return "went on"
+
+    run_with_id(order)
+
+    assert notified() == ([] if fails else ["replacement"])
+
+
+def test_a_run_whose_replacement_cannot_be_published_has_not_been_replaced(
+    app: Celery, work_off: Callable[[], list[str]], part: Task, notify: Task, notified: Notified
+) -> None:
     @app.task(base=AirlockTask, bind=True)
     def order(self: Task) -> None:
         airlock.enqueue(notify, "order")
-        self.replace(replacement.s())
+        with pytest.raises(EncodeError):
+            self.replace(part.si(object()))
 
-    result = order.delay()
+    order.delay()
     work_off()
 
-    assert result.get(timeout=5) == "replaced"
-    assert notified() == ["replacement"]
+    assert notified() == ["order"]
+
+
+def test_should_flush_is_asked_about_a_replacement_as_about_any_end(app: Celery, run_with_id: Run, part: Task) -> None:
+    asked = []
+
+    class Watching(AirlockTask):
+        def should_flush(self, error: BaseException | None) -> bool:
+            asked.append(repr(error))
+            return super().should_flush(error)
+
+    @app.task(base=Watching, bind=True)
+    def order(self: Task) -> Any:
+        return self.replace(part.si("replacement"))
+
+    run_with_id(order)
+
+    assert asked == ["Ignore('Replaced by new task')"]
 
 
 def test_an_effect_that_cannot_be_dispatched_fails_the_task(

@@ -23,6 +23,7 @@ from airlock._place import JUDGING, here
 from airlock.integrations.celery._task import (
     AirlockTask,
     new_scope,
+    noting_replacements,
     noting_retries,
     run_in_scope,
     wrap_runs,
@@ -137,6 +138,7 @@ class _Intercept:
             # Tasks are bound when they are registered: some by now, the others later on.
             self._patch(Task, "bind", _Binding(vars(Task)["bind"], self._wrap_runs))
             self._patch(Task, "retry", noting_retries(vars(Task)["retry"]))
+            self._patch(Task, "on_replace", noting_replacements(vars(Task)["on_replace"]))
             state: Any = _state
             apps: Any = state._get_active_apps() if self._app is None else [self._app]
             for app in apps:

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from celery import Task
-from celery.exceptions import Retry
+from celery.exceptions import Ignore, Retry
 
 import airlock
 from airlock._place import here
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from airlock import Executor, Policy, Scope
+    from airlock._place import Here
 
     _Task = Task[..., Any]
 else:
@@ -28,12 +29,15 @@ else:
 
 
 class _Run:
-    """A run of a task, and what it has come to."""
+    """A run of a task, what is around it, and what it has come to."""
 
     def __init__(self, request: object, scope: Scope) -> None:
         self.request = request
         self.scope = scope
-        self.retry: BaseException | None = None
+        self.outside: Here = here.get()
+        self.outer = _current_run.get()
+        #: The `Retry` or `Ignore` that says that another run does the work, though this one may go on and return.
+        self.handed_on: BaseException | None = None
         self.flushes = False
 
     def attempt(self, run: Callable[[], Any], should_flush: Callable[[BaseException | None], bool]) -> Any:
@@ -42,8 +46,15 @@ class _Run:
         except BaseException as error:
             self.flushes = should_flush(error)
             raise
-        self.flushes = should_flush(self.retry)
+        if isinstance(result, Retry):  # for which Celery makes another attempt, in `apply()` too
+            self.handed_on = result
+        self.flushes = should_flush(self.handed_on)
         return result
+
+    def leave(self) -> None:
+        """Make current what was so before the run."""
+        here.set(self.outside)
+        _current_run.set(self.outer)
 
 
 #: The innermost run. Not kept on the request: Celery copies the attributes of one to another, and has none in a bare
@@ -51,23 +62,56 @@ class _Run:
 _current_run: ContextVar[_Run | None] = ContextVar("airlock_celery", default=None)
 
 
+def _run_of(task: Any) -> _Run | None:
+    """The current run, if it is one of this task: `autoretry_for` asks for a retry outside of it."""
+    run = _current_run.get()
+    return run if run is not None and run.request is task.request_stack.top else None
+
+
 def noting_retries(retry: Callable[..., Any]) -> Callable[..., Any]:
     """Make a run that goes on after `retry()` known as what it is: an attempt that failed."""
 
     @functools.wraps(retry)
     def noting_retry(task: Any, *args: Any, **kwargs: Any) -> Any:
-        run = _current_run.get()
+        run = _run_of(task)
+        if run is None or task.request.called_directly or task.request.is_eager:
+            return retry(task, *args, **kwargs)  # which publishes nothing: what it raises counts, if the run does
         try:
-            retried = retry(task, *args, **kwargs)
+            run.handed_on = retried = retry(task, *args, **kwargs)
         except Retry as error:  # which the run may catch
-            if run is not None:
-                run.retry = error
+            run.handed_on = error
             raise
-        if run is not None:
-            run.retry = retried
         return retried
 
     return noting_retry
+
+
+def noting_replacements(on_replace: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a run that goes on after `replace()` known as replaced, and its replacement a run beside it.
+
+    In a worker, the replacement is another message, and `replace()` raises `Ignore`. In `apply()`, it is run by
+    `replace()`, which returns its result: its effects are its own there, too, and not those of the run it replaces.
+    """
+
+    @functools.wraps(on_replace)
+    def noting_replacement(task: Any, replacement: Any) -> Any:
+        run = _run_of(task)
+        if run is None:
+            return on_replace(task, replacement)
+        inside = here.get()
+        if task.request.is_eager:
+            run.handed_on = Ignore("Replaced by new task")
+        try:
+            run.leave()
+            return on_replace(task, replacement)
+        except Ignore as error:  # which the run may catch
+            run.handed_on = error
+            raise
+        finally:
+            here.set(inside)
+            _current_run.set(run)
+
+    return noting_replacement
 
 
 class AirlockTask(_Task):
@@ -98,13 +142,14 @@ class AirlockTask(_Task):
         The scope is still the current one, and `self.request` that of the run.
 
         Args:
-            error: what the run raised, which propagates in either case; or the `Retry` of a run that goes on after it
-                asked for one; `None` if it succeeded.
+            error: what the run raised, which propagates in either case; or the `Retry` or `Ignore` of a run that goes
+                on after `retry()` or `replace()`; `None` if it succeeded.
         """
         scope: Any = airlock.get_current_scope()
         return bool(scope.should_flush(error))
 
     retry = noting_retries(Task.retry)
+    on_replace = noting_replacements(Task.on_replace)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # As early as that, for `autoretry_for`, which may take the `run` before Celery binds the task.
@@ -137,7 +182,6 @@ def run_in_scope(
     scope = make_scope()
     should_flush = should_flush or scope.should_flush
     current = _Run(request, scope)
-    outside, outer_run = here.get(), _current_run.get()
     # A soft time limit strikes between any two lines, and a run may enter scopes and forget them. What stayed current
     # would capture all that later runs in this worker enqueue. (Nothing is caught at a line that reads just `try:`.)
     try:
@@ -148,15 +192,13 @@ def run_in_scope(
         finally:
             if scope.is_active:
                 scope.exit()
-                here.set(outside)
-                _current_run.set(outer_run)
+                current.leave()
                 if current.flushes:
                     scope.flush()
                 else:
                     scope.discard()
     finally:
-        here.set(outside)
-        _current_run.set(outer_run)
+        current.leave()
     return result
 
 
