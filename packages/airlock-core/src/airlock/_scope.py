@@ -599,7 +599,7 @@ def enqueue(
         log = scope._log_to_write()
     log.append(intent)
     if scope._state != "active":
-        scope._check_was_in_time(intent)
+        scope._check_was_in_time(intent)  # type: ignore[unreachable]  # another thread reaches it
     return intent
 
 
