@@ -201,6 +201,31 @@ def test_a_scope_whose_should_flush_raises_discards(ran, run):
 
 
 @both_ways
+@pytest.mark.parametrize("tasks", [[], [int]], ids=["empty", "not empty"])
+@pytest.mark.parametrize(
+    ("overridden", "error"), [("exit", None), ("should_flush", None), ("flush", None), ("discard", ValueError("wrong"))]
+)
+def test_what_a_subclass_overrides_is_called(run, overridden, error, tasks):
+    def noting(scope, *args):
+        called.append(args)
+        return getattr(airlock.Scope, overridden)(scope, *args)
+
+    def block():
+        for task in tasks:
+            airlock.enqueue(task)
+        if error:
+            raise error
+
+    called = []
+    scope = type("Overrides", (airlock.Scope,), {overridden: noting})()
+    with suppress(ValueError):
+        run(scope, block)
+
+    assert called == [(None,) if overridden == "should_flush" else ()]
+    assert scope.is_discarded if error else scope.is_flushed
+
+
+@both_ways
 def test_an_error_while_flushing_a_failed_block_keeps_the_first_as_its_context(run):
     class FlushesAnyway(airlock.Scope):
         def should_flush(self, error):

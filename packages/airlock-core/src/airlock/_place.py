@@ -52,7 +52,7 @@ def joined(first: tuple[Policy, ...], then: tuple[Policy, ...]) -> tuple[Policy,
 class NoScope:
     """Stands where a scope would, and takes nothing."""
 
-    _takes: Literal[False] = False
+    _state: Literal["no scope"] = "no scope"
     _scope_policies: tuple[Policy, ...] = ()
 
     def __init__(self, error: type[AirlockError], message: str) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, overload
@@ -44,6 +44,13 @@ class _Log(list[Intent]):
     judged = False
     #: Where `Place.captured_by` ends because enclosing scopes were asked: the place that holds an intent now, if any.
     holders: Mapping[Intent, Place | None] = MappingProxyType({})
+    #: The places of nested scopes that have not handed everything over, as yet or for good.
+    unsettled: Set[Place] = frozenset()
+
+    def unsettled_to_write(self) -> set[Place]:
+        # Most logs need none. Several threads may come with the first.
+        places: set[Place] = vars(self).setdefault("unsettled", set())
+        return places
 
     def held_by(self, place: Place, start: int, end: int | None) -> list[Intent]:
         """The entries from index `start` up to `end` that the scope of `place` enqueued or captured."""
@@ -67,9 +74,8 @@ class _Log(list[Intent]):
         return [intent for intent in entries if intent._place in held or leads_here(self.holders.get(intent))]
 
 
-# What a scope begins with: `_log_to_write` and `_unsettled_to_write` make it one of its own.
+# What a scope begins with: `_log_to_write` makes it one of its own.
 _NO_LOG = _Log()
-_NO_PLACES: set[Place] = set()
 _place_of = attrgetter("_place")
 
 
@@ -103,8 +109,6 @@ class Scope:
         "_scope_policies",
         "_start",
         "_state",
-        "_takes",
-        "_unsettled",
     )
 
     # What few have.
@@ -129,7 +133,6 @@ class Scope:
             check_executor(executor)
         self._executor = executor
         self._captures_origin = defaults.capture_origin
-        self._takes = False
         self._state: Literal["not entered", "active", "left", "flushed", "discarded"] = "not entered"
         self._parent: Scope | None = None
 
@@ -155,12 +158,10 @@ class Scope:
         self._log = _NO_LOG
         self._start = 0
         self._end: int | None = None
-        self._unsettled = _NO_PLACES
         place = PLAIN
         if outside is not NO_PLACE or self._scope_policies or self._captures_origin:
             place = self._find_place(*outside)
         self._place = place
-        self._takes = True
         self._state = "active"
         set_here((self, place))
         return self
@@ -168,16 +169,15 @@ class Scope:
     def _find_place(self, around: Scope | NoScope, outer: Place) -> Place:
         if around is JUDGING:
             raise around._refusal("A scope")
-        if around._takes is True and not self._is_detached:
+        if around._state == "active" and not self._is_detached:
             self._parent = around
             self._log = log = around._log_to_write()
             self._start = len(log)
-            self._unsettled = around._unsettled_to_write()
         if around._scope_policies:
             self._scope_policies = joined(self._scope_policies, around._scope_policies)
         place = Place(watched=self._captures_origin)
         if self._parent is not None:
-            self._unsettled.add(place)
+            self._log.unsettled_to_write().add(place)
         if outer.local_policies or self._scope_policies:
             place.judge_by(outer.local_policies, self._scope_policies)
         return place
@@ -188,13 +188,13 @@ class Scope:
         Raises:
             ScopeStateError: if it is not active.
         """
-        if not self._takes:
+        if self._state != "active":
             raise ScopeStateError(f"{self!r} cannot be left: it is not active. Enter a scope once, and leave it once.")
-        self._takes = False
         self._state = "left"
-        self._end = len(self._log)
-        if self._end == self._start and self._parent is not None:
-            self._unsettled.discard(self._place)
+        log = self._log
+        self._end = 0 if log is _NO_LOG else len(log)
+        if self._parent is not None and self._end == self._start:
+            self._log.unsettled_to_write().discard(self._place)
         # Most often what is current is this scope. If it is not, this one was left out of order, or in another context
         # than it was entered in, as by async fixtures and servers: its own then keeps a scope that takes nothing.
         current = get_here()
@@ -250,6 +250,10 @@ class Scope:
         self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.exit()
+        if error is None and self._end == self._start and type(self) is Scope:
+            # Most scopes end so, empty and with nothing overridden. The two calls would be a tenth of what they cost.
+            self._state = "flushed"
+            return
         try:
             flushes = self.should_flush(error)
         except BaseException:
@@ -339,7 +343,7 @@ class Scope:
             return []
         if self._snapshot is not None:
             return list(self._snapshot)
-        if self._parent is None and not self._unsettled:  # spares finding out who holds each of them
+        if self._parent is None and not self._log.unsettled:  # spares finding out who holds each of them
             return self._log[: self._end]
         return self._log.held_by(self._place, self._start, self._end)
 
@@ -370,7 +374,7 @@ class Scope:
     @property
     def is_active(self) -> bool:
         """Whether it takes intents: it was entered and not yet left."""
-        return self._takes
+        return self._state == "active"
 
     @property
     def is_flushed(self) -> bool:
@@ -398,19 +402,13 @@ class Scope:
         self._log = vars(self).setdefault("_log", self._log_cls()) if self._log is _NO_LOG else self._log
         return self._log
 
-    def _unsettled_to_write(self) -> set[Place]:
-        # The places of nested scopes that have not handed everything over, as yet or for good. Shared as the log is.
-        places = self._unsettled
-        self._unsettled = vars(self).setdefault("_unsettled", set[Place]()) if places is _NO_PLACES else places
-        return self._unsettled
-
     def _check_was_in_time(self, intent: Intent) -> None:
         # Another thread has left the scope since `enqueue` looked, or is just about to have measured the log.
         while self._end is None:
             time.sleep(0)
         if self._log.index(intent) >= self._end:
             nowhere = Place()  # so that no scope holds it, the enclosing ones included
-            self._unsettled_to_write().add(nowhere)
+            self._log.unsettled_to_write().add(nowhere)
             intent._place = nowhere
             raise self._refusal(intent.full_name)
 
@@ -428,7 +426,7 @@ class Scope:
         if holder is not None and type(holder).before_descendant_flushes is Scope.before_descendant_flushes:
             holder._check_takes_from(self)
             self._place.captured_by = holder._place
-            self._unsettled.discard(self._place)
+            self._log.unsettled_to_write().discard(self._place)
             return
         self._snapshot = self._due = passing = self.intents
         holders: dict[Intent, Place | None] = {}
@@ -452,7 +450,7 @@ class Scope:
             self._release(passing)
 
     def _check_takes_from(self, nested: Scope) -> None:
-        if not self._takes and nested.intents:
+        if self._state != "active" and nested.intents:
             nested._due = nested.intents
             raise ScopeStateError(
                 f"{nested!r} ended after the scope that encloses it, {self!r}, so nobody takes its intents: "
@@ -497,7 +495,7 @@ def _still_open(current: Here) -> Here:
     """The nearest place around the current one, itself included, that has not ended."""
     while current is not NO_PLACE:
         scope, place = current
-        if isinstance(scope, Scope) and not scope._takes:
+        if isinstance(scope, Scope) and scope._state != "active":
             current = scope._outside
         elif place.left_to is not None:
             current = place.left_to
@@ -572,7 +570,7 @@ def enqueue(
         Exception: what a policy's `on_enqueue` raises, such as `PolicyViolation`.
     """
     scope, place = get_here()
-    if scope._takes is not True:
+    if scope._state != "active":
         raise scope._refusal(full_name_of(task))
     if not callable(task) and not scope._accepts(task):
         raise TypeError(
@@ -601,7 +599,7 @@ def enqueue(
         log = scope._log_to_write()
     log.append(intent)
     if scope._state != "active":
-        scope._check_was_in_time(intent)
+        scope._check_was_in_time(intent)  # type: ignore[unreachable]  # another thread reaches it
     return intent
 
 
@@ -631,7 +629,7 @@ def scope(
     """
     if _cls is None:
         defaults = _configuration.current
-        if defaults.scope_kwargs:
+        if defaults.scope_kwargs is not _configuration.NO_KWARGS:
             scope_kwargs = {**defaults.scope_kwargs, **scope_kwargs}
         elif defaults.scope_cls is None and policy is None and executor is None and not scope_kwargs:
             return Scope()  # most often, and the fastest way to call

@@ -220,7 +220,7 @@ def _copy(signature: Any) -> Any:
 def _calling_user(task: Any, shortcuts: set[Any]) -> FrameType | None:
     """The frame of the user code in a scope that calls `apply_async`, or `None` if it is not called so."""
     scope, _ = here.get()
-    if not scope._takes and scope is not JUDGING:
+    if scope._state != "active" and scope is not JUDGING:
         return None
     caller = called_by_machinery = None
     for frame in _outward():
