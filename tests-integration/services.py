@@ -69,15 +69,6 @@ def needed(find: Callable[[], _Service]) -> _Service:
 # Databases
 
 
-def databases() -> dict[str, dict[str, Any]]:
-    """Entries for Django's `DATABASES`, of the servers there are: any of `postgresql` and `mariadb`."""
-    found = {}
-    for alias, database in (("postgresql", postgresql_database), ("mariadb", mariadb_database)):
-        with suppress(UnavailableError):
-            found[alias] = database()
-    return found
-
-
 @functools.cache
 def postgresql_database() -> dict[str, Any]:
     """An entry for Django's `DATABASES`: an empty database on PostgreSQL.

@@ -21,7 +21,7 @@ app.conf.update(json.loads(os.environ["AIRLOCK_TEST_CELERY"]))
 
 @app.task
 def confirm(number: str) -> None:
-    """What orders are followed by. No worker runs it here: the tests look at the messages."""
+    """What orders are followed by. Most tests let no worker run it, and look at the messages."""
 
 
 @before_task_publish.connect
