@@ -179,7 +179,7 @@ def dispatch_a_coroutine_function():
             [SEND_EMAIL, "inside a policy", "where the judged intent was"],
         ),
         (open_a_scope_in_a_policy, airlock.PolicyEnqueueError, ["A scope", "inside a policy"]),
-        (enqueue_what_cannot_be_called, TypeError, ["['send_email']", "list", "takes callables"]),
+        (enqueue_what_cannot_be_called, TypeError, ["['send_email']", "list", "not called yet"]),
         (enqueue_a_name_without_celery, TypeError, ["'shop.tasks.send_email'", "Celery executor"]),
         (enqueue_with_options_that_are_no_mapping, TypeError, ["_dispatch_options", "mapping", "60"]),
         (enter_twice, airlock.ScopeStateError, ["<Scope active, 0 intents>", "make another one"]),

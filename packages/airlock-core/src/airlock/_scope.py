@@ -574,8 +574,12 @@ def enqueue(
         raise scope._refusal(full_name_of(task))
     if not callable(task) and not scope._accepts(task):
         raise TypeError(
-            f"{task!r} ({type(task).__name__}) cannot be enqueued: the executor takes callables"
-            + (", and no task names. Those need the Celery executor." if isinstance(task, str) else ".")
+            f"{task!r} ({type(task).__name__}) cannot be enqueued: the executor does not take it. "
+            + (
+                "Task names need the Celery executor."
+                if isinstance(task, str)
+                else "Give the task itself, not called yet, and then its arguments: enqueue(send_email, user_id)."
+            )
         )
     intent = Intent()
     intent._task = task
