@@ -46,7 +46,7 @@ EXAMPLES = Path(__file__).parent / "examples"
 #: Which pages are about which kind of project: those in `examples`, by name.
 PAGES = {
     "plain": ["index", "installation", "quickstart", "policies", "nesting", "testing", "extending", "api", "changelog"],
-    "celery": ["celery", "task-wrapper", "migration"],
+    "celery": ["celery", "task-wrapper", "celery-outcomes", "migration"],
     "django": ["django", "comparison"],
 }
 

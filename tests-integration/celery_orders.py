@@ -10,11 +10,13 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery import Celery, Task, chord, group, signals
-from celery.exceptions import Ignore, Reject
+from celery.backends.redis import RedisBackend
+from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry, SoftTimeLimitExceeded
 
 import airlock
 from airlock.integrations.celery import AirlockTask, LegacyTaskShim, install_global_intercept
@@ -34,6 +36,12 @@ class Signals:
 
     def was_told(self, task_id: str, what: str) -> bool:
         return (self._directory / f"{task_id}.{what}").exists()
+
+    def first_time(self, task_id: str, what: str) -> bool:
+        """Tell it, and say whether it had not been told before."""
+        told = self.was_told(task_id, what)
+        self.tell(task_id, what)
+        return not told
 
     def wait(self, task_id: str, what: str, timeout: float = 60) -> None:
         """Wait until it was told, for at most `timeout` seconds."""
@@ -65,6 +73,12 @@ class TenantShim(LegacyTaskShim):
 def add_tenant(headers: Mapping[str, Any]) -> dict[str, Any]:
     # To be done once for a message: twice would show.
     return {**headers, "tenants": [*headers.get("tenants", []), "us"]}
+
+
+class Unreachable(RedisBackend):
+    """A result back end that is down, and gives up at once."""
+
+    retry_policy: ClassVar = {"max_retries": 1, "interval_start": 0, "interval_step": 0}
 
 
 #: The classes of all tasks of an app that are not given one.
@@ -102,7 +116,7 @@ def make_app(settings: Mapping[str, Any], task_cls: str = "Task") -> Celery:
 
     # One run, that has effects and then comes to its end in one of many ways.
 
-    def end(self: Task, wish: Callable[[Any], Any], how: str) -> Any:
+    def end(self: Task, wish: Callable[[Any], Any], effects: str, how: str) -> Any:
         task_id, attempt = self.request.id, self.request.retries
         if attempt:
             # Celery writes the state of an attempt after it has sent the next: that must not come after its result.
@@ -114,45 +128,124 @@ def make_app(settings: Mapping[str, Any], task_cls: str = "Task") -> Celery:
                 handshake.wait(task_id, "may go on")
             case "fails":
                 raise ValueError("no")
+            case "cannot be dispatched":
+                wish(object())
             case "retries" if attempt < 2:
                 raise self.retry(countdown=0)
+            case "retries for an exception" if attempt < 2:
+                try:
+                    raise ValueError("not yet")
+                except ValueError as error:
+                    raise self.retry(exc=error, countdown=0) from error
             case "retries automatically" if attempt < 2:
                 raise LookupError("not yet")
             case "goes on after its retry" if attempt < 2:
                 self.retry(countdown=0, throw=False)
+            case "catches its retry" if attempt < 2:
+                with suppress(Retry):
+                    self.retry(countdown=0)
+            case "retries in vain":
+                raise self.retry(countdown=0)
+            case "gives up":
+                with suppress(MaxRetriesExceededError):
+                    raise self.retry(countdown=0)
+            case "cannot be retried":
+                raise self.retry(args=(object(),))
+            case "raises a retry":
+                raise Retry("by hand")
             case "is rejected":
                 raise Reject("no", requeue=False)
+            case "is rejected once" if handshake.first_time(task_id, "rejected"):
+                raise Reject("not yet", requeue=True)
             case "is ignored":
                 raise Ignore
+            case "is replaced by a task":
+                self.replace(part.si(effects, "replacement"))
+            case "returns its replacement":
+                return self.replace(part.si(effects, "replacement"))
+            case "is replaced by a chain":
+                self.replace(part.si(effects, "first") | part.si(effects, "second"))
+            case "is replaced by a group":
+                self.replace(group(part.si(effects, "one"), part.si(effects, "other")))
+            case "goes on after its replacement":
+                with suppress(Ignore):
+                    self.replace(part.si(effects, "replacement"))
+            case "calls a task":
+                part(effects, "called")
+            case "calls a task, and fails":
+                part(effects, "called")
+                raise ValueError("no")
+            case "calls a task that fails":
+                with suppress(ValueError):
+                    part(effects, "called", fails=True)
+            case "applies a task":
+                part.apply((effects, "applied"))
+            case "applies a task, and fails":
+                part.apply((effects, "applied"))
+                raise ValueError("no")
+            case "applies a task that fails":
+                part.apply((effects, "applied"), {"fails": True})
+            case "calls itself":
+                self(effects, "succeeds")
             case "exits":
                 raise SystemExit(3)
             case "takes too long":
                 time.sleep(60)
+            case "takes a while":
+                time.sleep(1)
+            case "takes too long, and makes do":
+                with suppress(SoftTimeLimitExceeded):
+                    time.sleep(60)
             case "is killed":
                 os.kill(os.getpid(), signal.SIGKILL)
-            case "is killed once" if not handshake.was_told(task_id, "died"):
-                handshake.tell(task_id, "died")
+            case "is killed once" if handshake.first_time(task_id, "died"):
                 os.kill(os.getpid(), signal.SIGKILL)
         wish("end")
         return attempt
 
     options: dict[str, Any] = {"bind": True, "autoretry_for": (LookupError,), "default_retry_delay": 0}
 
+    def enqueue(effects: str, told: Any) -> None:
+        airlock.enqueue(notify, told, _dispatch_options={"queue": effects})
+
     @task(name="order", base=AirlockTask, **options)
     def order(self: Task, effects: str, how: str = "succeeds") -> Any:
-        return end(self, lambda told: airlock.enqueue(notify, told, _dispatch_options={"queue": effects}), how)
+        return end(self, functools.partial(enqueue, effects), effects, how)
 
     @task(name="legacy_order", **options)
     def legacy_order(self: Task, effects: str, how: str = "succeeds") -> Any:
-        return end(self, lambda told: notify.apply_async((told,), queue=effects), how)
+        return end(self, lambda told: notify.apply_async((told,), queue=effects), effects, how)
 
-    @task(name="late_order", base=AirlockTask, acks_late=True, reject_on_worker_lost=True, **options)
+    @task(name="late_order", base=AirlockTask, acks_late=True, **options)
     def late_order(self: Task, effects: str, how: str) -> Any:
-        return end(self, lambda told: airlock.enqueue(notify, told, _dispatch_options={"queue": effects}), how)
+        return end(self, functools.partial(enqueue, effects), effects, how)
+
+    @task(name="persistent_order", base=AirlockTask, acks_late=True, reject_on_worker_lost=True, **options)
+    def persistent_order(self: Task, effects: str, how: str) -> Any:
+        return end(self, functools.partial(enqueue, effects), effects, how)
+
+    @task(name="unstored_order", base=AirlockTask, backend=Unreachable(app=app, url="redis://127.0.0.1:1"), **options)
+    def unstored_order(self: Task, effects: str, how: str) -> Any:
+        return end(self, functools.partial(enqueue, effects), effects, how)
+
+    @task(name="part", base=AirlockTask)
+    def part(effects: str, told: str, fails: bool = False) -> str:
+        enqueue(effects, told)
+        if fails:
+            raise ValueError("no")
+        return told
+
+    @signals.task_success.connect(weak=False)
+    def succeeded(sender: Task, **_: Any) -> None:
+        # Its effects are in the broker, and its message, if that is acknowledged late, is not acknowledged.
+        handshake.tell(sender.request.id, "succeeded")
+        if "waits when it has succeeded" in sender.request.args:
+            handshake.wait(sender.request.id, "may go on")
 
     @signals.task_postrun.connect(weak=False)
     def ended(task_id: str, task: Task, **_: Any) -> None:
         handshake.tell(task_id, f"ended {task.request.retries}")
+        handshake.tell(task_id, f"ended as {task.name}")
         handshake.tell(task_id, "ended")
 
     @task(name="parent", base=AirlockTask, bind=True)
