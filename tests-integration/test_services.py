@@ -1,4 +1,4 @@
-"""The services that the other tests run on leave nothing behind."""
+"""The services that the other tests run on are looked for as promised, and leave nothing behind."""
 
 import os
 import subprocess
@@ -12,6 +12,7 @@ import pytest
 import redis
 from kombu import Connection
 
+import services
 from services import Broker
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +35,27 @@ INTERRUPTED = """
         Path("run").write_text(f"{{services.RUN}} {{process.pid}}")
         os.kill(os.getpid(), signal.SIGINT)
 """
+
+
+def test_address_in_the_environment_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRLOCK_TEST_POSTGRESQL", "postgresql://somebody@db.example/")
+    monkeypatch.setenv("AIRLOCK_TEST_REDIS", "redis://cache.example/5")
+
+    assert services._find_postgresql() == "postgresql://somebody@db.example/"
+    assert services._find_redis() == "redis://cache.example/5"
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
+def test_missing_service_skips_by_name_and_fails_where_all_are_expected(
+    monkeypatch: pytest.MonkeyPatch, ci: str, outcome: type[BaseException]
+) -> None:
+    def find() -> None:
+        raise services.UnavailableError("RabbitMQ", "AIRLOCK_TEST_RABBITMQ", 5672)
+
+    monkeypatch.setenv("CI", ci)
+
+    with pytest.raises(outcome, match="no RabbitMQ: AIRLOCK_TEST_RABBITMQ is not set, port 5672 does not answer"):
+        services.needed(find)
 
 
 def interrupted_run(directory: Path, *, database: str, broker: str) -> tuple[str, int]:
