@@ -158,6 +158,26 @@ class TestDjango:
             with atomic(savepoint=False):
                 assert connection.savepoint_state == before + 1
 
+    def test_clean_savepoints_is_that_of_the_connection_and_begins_the_count_anew(self, connection, monkeypatch):
+        with atomic(), atomic():
+            assert connection.savepoint_state > 0
+            transaction.clean_savepoints()
+            assert connection.savepoint_state == 0
+            monkeypatch.setattr(type(connection), "clean_savepoints", lambda connection: called.append(connection))
+            called = []
+            transaction.clean_savepoints()
+            assert called == [connection]
+
+    def test_autocommit_is_off_in_every_block(self, connection, on_database):
+        in_a_transaction = on_database == "test in a transaction"
+        assert connection.autocommit is not in_a_transaction
+        with atomic():
+            assert not connection.autocommit
+            with atomic(), atomic(savepoint=False):
+                assert not connection.autocommit
+            assert not connection.autocommit
+        assert connection.autocommit is not in_a_transaction
+
     def test_savepoints_made_by_hand_are_savepoints_of_the_connection(self, connection, monkeypatch):
         calls = []
         for name in ("savepoint_commit", "savepoint_rollback"):
@@ -200,8 +220,14 @@ class TestDjangoAtARealCommit:
             transaction.on_commit(callback)
             callback = weakref.ref(callback)
             connection.close()
+            assert not connection.autocommit
         assert callback() is None
         assert Callback.calls == 0
+
+    def test_autocommit_is_off_before_a_connection_is_used(self, connection):
+        connection.close()
+        unused = connection.copy()
+        assert (unused.autocommit, unused.connection, unused.in_atomic_block) == (False, None, False)
 
     @pytest.mark.usefixtures("no_garbage_collector")
     def test_nobody_refers_to_a_callback_of_a_commit_that_the_database_refused(self, connection):
@@ -307,7 +333,8 @@ class TestFate:
         with atomic():
             with atomic():
                 fate = Fate(connection)
-            assert not fate.is_current()
+            # Its savepoint is no more, so what is done now is undone with it or not at all.
+            assert fate.is_current()
             assert not fate.is_committed
         assert fate.is_committed
 

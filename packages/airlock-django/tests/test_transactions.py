@@ -180,6 +180,57 @@ def test_savepoints_made_by_hand_inside_of_one_another_undo_no_more_than_they_mu
     assert ran == [1, 2, 4, 5]
 
 
+@pytest.fixture
+def many_savepoints_so_far():
+    """After `clean_savepoints` none has the name of that of a block around, which Django would take it for."""
+    connections["default"].savepoint_state += 1000
+
+
+@pytest.mark.usefixtures("many_savepoints_so_far")
+def test_savepoint_made_by_hand_after_django_began_to_count_them_anew_undoes_what_came_after_it(ran):
+    with airlock.scope(), atomic():
+        transaction.clean_savepoints()
+        airlock.enqueue(ran.append, 1)
+        transaction.savepoint_commit(make_savepoint())
+        airlock.enqueue(ran.append, 2)
+        transaction.clean_savepoints()
+        savepoint = make_savepoint()
+        airlock.enqueue(ran.append, 3)
+        transaction.savepoint_rollback(savepoint)
+        airlock.enqueue(ran.append, 4)
+
+    assert ran == [1, 2, 4]
+
+
+@pytest.mark.usefixtures("many_savepoints_so_far")
+def test_savepoint_made_by_hand_before_django_began_to_count_them_anew_undoes_what_came_after_it(ran):
+    with airlock.scope(), atomic():
+        transaction.clean_savepoints()
+        airlock.enqueue(ran.append, 1)
+        transaction.savepoint_commit(make_savepoint())
+        savepoint = make_savepoint()
+        airlock.enqueue(ran.append, 2)
+        transaction.clean_savepoints()
+        make_savepoint()
+        airlock.enqueue(ran.append, 3)
+        transaction.savepoint_rollback(savepoint)
+        airlock.enqueue(ran.append, 4)
+
+    assert ran == [1, 4]
+
+
+@pytest.mark.usefixtures("many_savepoints_so_far")
+def test_savepoint_made_by_hand_before_anything_was_enqueued_undoes_it_whatever_django_counts(ran):
+    with airlock.scope(), atomic():
+        savepoint = make_savepoint()
+        transaction.clean_savepoints()
+        airlock.enqueue(ran.append, 1)
+        transaction.savepoint_rollback(savepoint)
+        airlock.enqueue(ran.append, 2)
+
+    assert ran == [2]
+
+
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite does not ask whether it has any
 def test_savepoints_made_by_hand_where_the_database_has_none_change_nothing(ran, monkeypatch):
     monkeypatch.setattr(connections["default"].features, "uses_savepoints", False)
@@ -229,10 +280,16 @@ def test_rolled_back_intent_is_in_the_log_at_debug(ran, log):
     assert intent.id in record.getMessage()
 
 
-def test_enqueueing_in_a_transaction_makes_no_query(django_assert_num_queries):
-    with airlock.scope(), atomic(), django_assert_num_queries(0):
-        for number in range(10):
-            airlock.enqueue(abs, number)
+def test_enqueueing_makes_no_query(django_assert_num_queries):
+    with airlock.scope():
+        with django_assert_num_queries(0):
+            airlock.enqueue(abs, 1)
+        with atomic(), atomic("other"):
+            with django_assert_num_queries(0), django_assert_num_queries(0, using="other"):
+                airlock.enqueue(abs, 2)
+                airlock.enqueue(abs, 3)
+            with atomic(), django_assert_num_queries(0), django_assert_num_queries(0, using="other"):
+                airlock.enqueue(abs, 4)
 
 
 # A scope inside a transaction
@@ -527,6 +584,28 @@ def test_scope_inside_transactions_of_which_one_is_rolled_back_dispatches_nothin
         assert scope.rolled_back_intents == [intent]
         assert scope.undispatched_intents == []
     assert [record.levelname for record in log.records] == ["DEBUG", "DEBUG"]
+
+
+@pytest.fixture(params=[["default"], ["default", "other"], ["default", "other", "unused"]], ids=len)
+def aliases(request, monkeypatch):
+    """The aliases of one database and more, as many as are in the settings."""
+    databases = {alias: connections.settings.get(alias, {**connections.settings["other"]}) for alias in request.param}
+    monkeypatch.setattr(connections, "settings", databases)
+    return request.param
+
+
+def test_intent_depends_on_the_transactions_of_however_many_databases_there_are(ran, aliases):
+    for alias in set(aliases) - {"unused"}:
+        with airlock.scope() as scope:
+            with suppress(RollBackError), atomic(alias):
+                airlock.enqueue(ran.append, "rolled back")
+                raise RollBackError
+            with atomic(alias):
+                airlock.enqueue(ran.append, alias)
+                assert len(connections[alias].run_on_commit) == 1  # where Django tells of the end
+
+        assert len(scope.rolled_back_intents) == 1
+    assert sorted(ran) == sorted(set(aliases) - {"unused"})
 
 
 def test_savepoint_of_one_database_does_not_concern_intents_enqueued_outside_of_it(ran):

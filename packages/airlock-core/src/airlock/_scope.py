@@ -40,6 +40,16 @@ _P = ParamSpec("_P")
 class _Log(list[Intent]):
     """The intents of nested scopes, in order of enqueueing."""
 
+    __slots__ = ("__dict__", "notes")
+
+    def __init__(self, *, notes: bool = False) -> None:
+        super().__init__()
+        #: Whether `note` is to be called. In a slot, and here instead of an override of `append`, as that is faster.
+        self.notes = notes
+
+    def note(self, intent: Intent) -> None:
+        """Take a note of an intent that is about to be appended."""
+
     #: Whether any policy was in force for any of them.
     judged = False
     #: Where `Place.captured_by` ends because enclosing scopes were asked: the place that holds an intent now, if any.
@@ -601,6 +611,8 @@ def enqueue(
     log = scope._log
     if log is _NO_LOG:
         log = scope._log_to_write()
+    if log.notes:
+        log.note(intent)
     log.append(intent)
     if scope._state != "active":
         scope._check_was_in_time(intent)  # type: ignore[unreachable]  # another thread reaches it

@@ -11,6 +11,8 @@ where they change. Of a connection:
 - `run_on_commit`, the list of waiting callbacks, as tuples of savepoint ids, callable, and robustness.
 - `savepoint_ids`, one for each open `atomic()` block but the outermost: `None` for one without a savepoint.
 - `savepoint_state`, the number of savepoints made so far, with which their ids end: `..._x3`.
+- `clean_savepoints`, called by that of `django.db.transaction`, which makes that number zero.
+- `autocommit`, false while a transaction is open, and before the connection is used.
 - `atomic_blocks`, the open `atomic()` blocks, those of a `TestCase` marked `_from_testcase`.
 - `savepoint_commit`, called with the id of a savepoint when its block ends, also after it was rolled back.
 - `savepoint_rollback` and `commit`, called by those of `django.db.transaction`.
@@ -36,13 +38,14 @@ class Fate:
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection = connection
-        self._savepoint_ids = list(connection.savepoint_ids)
-        self._savepoint_state = connection.savepoint_state
         self._state: Literal["open", "committed", "rolled back"] = "open"
         self._by_hand = not (connection.in_atomic_block and connection.commit_on_exit)
         self._test_block = _outermost_block_in_test_case(connection)
         self._test_savepoint = _savepoint_of(self._test_block, connection)
         self._ledger = vars(connection).get("_airlock_ledger") or _Ledger(connection)
+        #: `None` if Django has begun to count anew since.
+        self._savepoint_state: int | None = connection.savepoint_state
+        self._savepoints_before = self._ledger.savepoints_so_far
         self._ledger.open(self)
         waiting: list[Any] = connection.run_on_commit
         if self._test_block is None:
@@ -73,8 +76,8 @@ class Fate:
         """Whether nothing was opened or ended since, so that what is enqueued now shares this fate."""
         return (
             self._state == "open"
+            # Leaving a block without rolling it back makes no difference.
             and self._savepoint_state == self.connection.savepoint_state
-            and self._savepoint_ids == self.connection.savepoint_ids
             and (self._test_block is None or not self.is_committed)
         )
 
@@ -115,12 +118,19 @@ class _Ledger:
         self._lock = RLock()  # scopes of other threads may follow; a witness may be freed at any moment
         self._open: list[Fate] = []
         self._followers: list[tuple[Fate, Callable[[], None], Callable[[], None]]] = []
+        #: How many savepoints had been made each time when Django began to count them anew.
+        self._counts: list[int] = []
         vars(connection)["_airlock_ledger"] = self
         self._patches = [
+            self._listen("clean_savepoints", before=self._hear_clean_savepoints),
             self._listen("commit", self._hear_commit),
             self._listen("savepoint_commit", self._hear_savepoint_commit),
             self._listen("savepoint_rollback", self._hear_savepoint_rollback),
         ]
+
+    @property
+    def savepoints_so_far(self) -> int:
+        return sum(self._counts) + self._connection.savepoint_state
 
     def open(self, fate: Fate) -> None:
         with self._lock:
@@ -153,12 +163,15 @@ class _Ledger:
         for fate, committed, rolled_back in told:
             (committed if fate._state == "committed" else rolled_back)()
 
-    def _listen(self, name: str, listener: Callable[..., None]) -> tuple[str, Any, Any]:
+    def _listen(
+        self, name: str, listener: Callable[..., None] = lambda *_: None, *, before: Callable[[], None] = lambda: None
+    ) -> tuple[str, Any, Any]:
         attributes = vars(self._connection)
         method = getattr(self._connection, name)
 
         @functools.wraps(method)
         def method_and_listener(*args: Any, **kwargs: Any) -> None:
+            before()
             method(*args, **kwargs)
             listener(*args, **kwargs)
 
@@ -191,8 +204,59 @@ class _Ledger:
     def _hear_savepoint_rollback(self, sid: str | None) -> None:
         # Callbacks know nothing of savepoints that were made by hand. Undone is what was done since this one was made.
         if sid is not None:
-            number = int(sid.rpartition("_x")[2])
-            self.settle("rolled back", lambda fate: fate._savepoint_state >= number)
+            number = self._number_of(sid)
+            self.settle("rolled back", lambda fate: fate._savepoints_before >= number)
+
+    def _hear_clean_savepoints(self) -> None:
+        with self._lock:
+            self._counts.append(self._connection.savepoint_state)
+            for fate in self._open:
+                fate._savepoint_state = None
+
+    def _number_of(self, sid: str) -> int:
+        # Of two savepoints with the same name, databases take the later one.
+        number = int(sid.rpartition("_x")[2])
+        counts = [*self._counts, self._connection.savepoint_state]
+        while counts:
+            if number <= counts.pop():
+                return sum(counts) + number
+        return 0  # older than what anybody waits for
+
+
+class Transactions:
+    """The transactions of the thread that makes it, as they come and go."""
+
+    __slots__ = ("_fates", "_latest", "between", "first", "last")
+
+    def __init__(self) -> None:
+        # Most projects have one database or two, which a scope can look at without a loop.
+        self.first, *between = connections_of_this_thread()
+        self.last = between.pop() if between else self.first
+        self.between = tuple(between)
+        #: What `fates` found last.
+        self._latest: list[tuple[BaseDatabaseWrapper, Fate | None]] = []
+        self._fates: tuple[Fate, ...] = ()
+
+    def fates(self) -> tuple[Fate, ...]:
+        """The fates of those that are open now."""
+        for connection, fate in self._latest:
+            if is_in_transaction(connection) if fate is None else not fate.is_current():
+                break
+        else:  # most often, nothing has changed since
+            if self._latest:
+                return self._fates
+        found: list[tuple[BaseDatabaseWrapper, Fate | None]] = []
+        latest = dict(self._latest)
+        for connection in dict.fromkeys((self.first, *self.between, self.last)):
+            fate = latest.get(connection)
+            if not is_in_transaction(connection):
+                fate = None
+            elif fate is None or not fate.is_current():
+                fate = Fate(connection)
+            found.append((connection, fate))
+        self._latest = found
+        self._fates = tuple(fate for _, fate in found if fate is not None)
+        return self._fates
 
 
 def connections_of_this_thread() -> tuple[BaseDatabaseWrapper, ...]:

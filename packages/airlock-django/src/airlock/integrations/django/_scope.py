@@ -14,55 +14,53 @@ from airlock import Scope
 from airlock._place import no_scope
 from airlock._scope import DetachedScope, _Log
 from airlock.integrations.django import _settings
-from airlock.integrations.django._fate import Fate, connections_of_this_thread, is_in_transaction, when_committed
+from airlock.integrations.django._fate import Fate, Transactions, when_committed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from django.db.backends.base.base import BaseDatabaseWrapper
+    from collections.abc import Sequence
 
     from airlock import Executor, Intent, Policy
 
 logger = logging.getLogger("airlock")
 
 
-_append = list.append
-
-
 class _FateLog(_Log):
     """A log that also keeps the fates of what is enqueued inside transactions."""
 
+    __slots__ = ("_of_thread", "fates")
+
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(notes=True)
         self.fates: dict[Intent, tuple[Fate, ...]] = {}
-        self._latest: dict[BaseDatabaseWrapper, Fate] = {}
         # Looking a connection up costs more than all the rest of an enqueue. Each thread has its own.
         self._of_thread = local()
 
-    def append(self, intent: Intent, /) -> None:
-        # On the way of every intent, and mostly without a transaction: so it looks for one before it calls anything.
+    @property
+    def transactions(self) -> Transactions:
+        """Those of the running thread."""
         try:
-            connections = self._of_thread.connections
+            found: Transactions = self._of_thread.transactions
         except AttributeError:
-            connections = self._of_thread.connections = connections_of_this_thread()
-        for connection in connections:
-            if connection.in_atomic_block or (not connection.autocommit and connection.connection is not None):
-                fates = self.open_fates(connections)
-                if fates:
-                    self.fates[intent] = fates
-                break
-        _append(self, intent)
+            found = self._of_thread.transactions = Transactions()
+        return found
 
-    def open_fates(self, connections: Iterable[BaseDatabaseWrapper]) -> tuple[Fate, ...]:
-        """The fates of the transactions that are open on any of the connections."""
-        fates: tuple[Fate, ...] = ()
-        for connection in connections:
-            if is_in_transaction(connection):
-                fate = self._latest.get(connection)
-                if fate is None or not fate.is_current():
-                    fate = self._latest[connection] = Fate(connection)
-                fates += (fate,)
-        return fates
+    def note(self, intent: Intent) -> None:
+        # On the way of every intent, and mostly without a transaction: so it looks for one before it calls anything,
+        # and without a loop. Outside of transactions, autocommit is on, or the connection was not used yet.
+        try:
+            transactions = self._of_thread.transactions
+        except AttributeError:
+            transactions = self.transactions
+        first = transactions.first
+        last = transactions.last
+        if (
+            not (first.autocommit or (first.connection is None and not first.in_atomic_block))
+            or not (last.autocommit or (last.connection is None and not last.in_atomic_block))
+            or transactions.between
+        ):
+            fates = transactions.fates()
+            if fates:
+                self.fates[intent] = fates
 
 
 class _LoggingScope(Scope):
@@ -122,7 +120,7 @@ class DjangoScope(_LoggingScope):
         Args:
             intents: what the policies allowed.
         """
-        open_now = self._fate_log.open_fates(connections_of_this_thread()) if intents else ()
+        open_now = self._fate_log.transactions.fates() if intents else ()
         waited_for = {fate.connection for fate in open_now}
         batches: dict[tuple[Fate, ...], list[Intent]] = {}
         for intent in intents:
