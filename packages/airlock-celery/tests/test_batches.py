@@ -1,0 +1,420 @@
+"""Many intents at a time: what arrives, and what is called on the way, is the same as with `apply_async` one by one.
+
+On each transport, and, in the sessions of the matrix, with each version of Celery.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+from celery import Task, chord, group, signals
+from kombu import Exchange, Queue, serialization
+from kombu.exceptions import EncodeError
+
+import airlock
+from airlock.integrations.executors import _celery_batch
+from airlock.integrations.executors import celery as celery_executors
+from airlock.integrations.executors._celery_batch import Batch, open_batch
+from airlock.integrations.executors.celery import CeleryExecutor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from celery import Celery
+
+#: The transports, and how their messages go to the broker.
+TRANSPORTS = {
+    "memory": _celery_batch.Batch,
+    "filesystem": _celery_batch.Batch,
+    "redis": _celery_batch._RedisBatch,
+    "rabbitmq": _celery_batch._AmqpBatch,
+    "rabbitmq with confirms": _celery_batch._AmqpBatch,
+}
+
+
+@pytest.fixture(params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def settings(transport: str, request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """Settings of an app whose broker is of this transport."""
+    own: dict[str, Any] = {"task_default_queue": f"batches-{secrets.token_hex(4)}"}
+    if transport == "filesystem":
+        (tmp_path / "messages").mkdir()
+        folders = {f"data_folder_{way}": str(tmp_path / "messages") for way in ("in", "out")}
+        control = {"control_folder": str(tmp_path / "control")}
+        return {**own, "broker_url": "filesystem://", "broker_transport_options": folders | control}
+    if transport == "redis":
+        return request.getfixturevalue("redis_broker").celery | own
+    if transport.startswith("rabbitmq"):
+        options = {"confirm_publish": "confirms" in transport}
+        return request.getfixturevalue("rabbitmq_broker").celery | own | {"broker_transport_options": options}
+    return own
+
+
+class Recording(Task):
+    """Tasks that look at how they are published."""
+
+    seen: ClassVar[list[Any]]
+
+    def apply_async(self, *args: Any, **kwargs: Any) -> Any:
+        self.seen.append((args, dict(kwargs)))
+        return super().apply_async(*args, **kwargs)
+
+
+class Strict(Task):
+    """Tasks that take no option but these."""
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, task_id: str | None = None) -> Any:
+        return super().apply_async(args, kwargs, task_id=task_id)
+
+
+class Twice(Task):
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        super().apply_async(args, {"which": "first"}, **options | {"task_id": f"{options['task_id']}-too"})
+        return super().apply_async(args, kwargs, **options)
+
+
+class Cautious(Task):
+    """Tasks that are not published at all."""
+
+    def apply_async(self, *args: Any, **kwargs: Any) -> Any:
+        return None
+
+
+def notify(*args: Any, **kwargs: Any) -> None:
+    """Nobody runs it."""
+
+
+@dataclass
+class Shop:
+    """An app, its queues, and all that can be seen of what it publishes."""
+
+    app: Celery
+    queues: list[str]
+    seen: list[Any] = field(default_factory=list)
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether messages arrive in order. In files they do not, within a millisecond."""
+        return self.app.conf.broker_url != "filesystem://"
+
+    def take(self) -> list[Any]:
+        """Take all that waits in the queues."""
+        with self.app.producer_or_acquire() as producer:
+            if producer.connection.transport.driver_type == "amqp":
+                # It answers when it has read all that was published before over this connection.
+                producer.channel.queue_declare(self.queues[0], passive=True)
+        taken = []
+        with self.app.connection_for_read() as connection:
+            for name in self.queues:
+                source = Queue(name, no_declare=True)(connection.default_channel)
+                source.maybe_bind(connection.default_channel)
+                for message in iter(lambda: source.get(no_ack=True, accept=None), None):  # noqa: B023
+                    varying = {"delivery_tag", "consumer_tag", "message_count"}
+                    taken.append(
+                        {
+                            "queue": name,
+                            "headers": message.headers,
+                            "properties": {k: v for k, v in message.properties.items() if k not in varying},
+                            "delivery": {k: v for k, v in message.delivery_info.items() if k not in varying},
+                            "content": (message.content_type, message.content_encoding, message.body),
+                        }
+                    )
+        return taken
+
+
+@pytest.fixture
+def shop(make_app: Callable[..., Celery], settings: dict[str, Any]) -> Iterator[Shop]:
+    app = make_app(settings)
+    app.set_current()
+    default = app.conf.task_default_queue
+    others = [f"{default}-{name}" for name in ("emails", "reports", "topic")]
+    app.conf.task_queues = [
+        Queue(default),
+        Queue(others[0], max_priority=10),
+        Queue(others[1], Exchange(f"{default}-direct"), routing_key="reports"),
+        Queue(others[2], Exchange(f"{default}-topics", type="topic"), routing_key="news.*"),
+    ]
+    app.conf.task_routes = {"notify_by_route": {"queue": others[0], "priority": 3}}
+    # So that what is counted from now is the same twice.
+    now = dt.datetime.now(dt.UTC)
+    app.now = lambda: now
+    for base in (Task, Recording, Strict, Twice, Cautious):
+        app.task(name=f"notify_{base.__name__.lower()}", base=base)(notify)
+    app.task(name="notify_by_route")(notify)
+    app.task(name="notify_with_options", priority=5, expires=100, serializer="pickle", compression="zlib")(notify)
+    app.task(name="notify_ignoring", ignore_result=True)(notify)
+    serialization.register("shouting", lambda body: json.dumps(body).upper(), json.loads, "application/x-shouting")
+    shop = Shop(app, [default, *others])
+    with app.connection_for_write() as connection:
+        for queue in app.amqp.queues.values():
+            queue(connection.default_channel).declare()
+
+    def see(what: str) -> Callable[..., None]:
+        def receiver(signal: object, **told: Any) -> None:
+            shop.seen.append((what, repr(told)))
+
+        return receiver
+
+    receivers = {name: see(name) for name in ("before_task_publish", "after_task_publish", "task_sent")}
+    for name, receiver in receivers.items():
+        getattr(signals, name).connect(receiver)
+    Recording.seen = shop.seen
+    yield shop
+    serialization.unregister("shouting")
+    for name, receiver in receivers.items():
+        getattr(signals, name).disconnect(receiver)
+    shop.take()
+    with app.connection_for_write() as connection:
+        if connection.transport.driver_type == "amqp":  # what the others have is gone with this run
+            for queue in app.amqp.queues.values():
+                queue(connection.default_channel).delete()
+                queue.exchange(connection.default_channel).delete()
+
+
+#: A wish: a task, its arguments, its options. There is nothing in it that changes when it is published.
+Wish = tuple[Any, tuple[Any, ...], dict[str, Any], dict[str, Any]]
+
+
+def wishes_of(app: Celery) -> dict[str, list[Wish]]:
+    default = app.conf.task_default_queue
+    notify = app.tasks["notify_task"]
+    later = app.now() + dt.timedelta(hours=7)
+
+    def wish(task: Any = notify, *args: Any, **options: Any) -> Wish:
+        return (task, args, {}, options)
+
+    def others(kind: str) -> list[Wish]:
+        return [wish(app.tasks[f"notify_{kind}"], 1), wish(), wish(app.tasks[f"notify_{kind}"], 2)]
+
+    return {
+        "plain": [(notify, (number, "ä"), {"key": {"n": [None, 1.5]}}, {}) for number in range(20)],
+        "times": [
+            *(wish(countdown=60), wish(eta=later), wish(expires=60)),
+            *(wish(expires=later), wish(expires=later, eta=later)),
+        ],
+        "queues": [wish(queue=f"{default}{name}") for name in ("-emails", "", "-reports", "-emails")],
+        "routing": [
+            wish(exchange=f"{default}-topics", routing_key="news.sport"),
+            wish(exchange=f"{default}-direct", routing_key="reports"),
+            wish(exchange=f"{default}-topics", routing_key="nowhere"),
+            wish(routing_key=f"{default}-emails", exchange=""),
+        ],
+        "routes": [wish(app.tasks["notify_by_route"]), wish(), wish(app.tasks["notify_by_route"], priority=8)],
+        "priorities": [wish(priority=number, queue=f"{default}-emails") for number in (0, 9, 3, 9)],
+        "serialisers": [wish(notify, 1, serializer=name) for name in ("json", "pickle", "shouting")],
+        "compression": [wish(notify, "x" * 2000, compression=name) for name in ("zlib", "bzip2", None)],
+        "headers": [wish(headers={"tenant": "a", "deep": {"n": 1}}), wish(shadow="other"), wish(reply_to="somewhere")],
+        "properties": [wish(delivery_mode=1), wish(message_id="m1", app_id="shop"), wish(correlation_id="c1")],
+        "limits": [wish(time_limit=10, soft_time_limit=5), wish(retry=False), wish(retry_policy={"max_retries": 1})],
+        "links": [wish(link=notify.s(2), link_error=notify.si(3)), wish(root_id="r", parent_id="p")],
+        "task options": [wish(app.tasks["notify_with_options"]), wish(app.tasks["notify_ignoring"])],
+        "names": [wish("notify_task", 1), wish("elsewhere.ship", 2, countdown=5)],
+        "signatures": [
+            wish(notify.s(2).set(countdown=9), 1),
+            *(wish(notify.si(3)), wish(app.signature("elsewhere", args=(1,)))),
+        ],
+        "stamps": [wish(stamped_headers=["stamp"], stamp="seen")],
+        "canvas": [
+            wish(notify.s(1) | notify.s(2) | notify.s(3)),
+            wish(),
+            wish(group(notify.s(number) for number in range(3))),
+            wish(group(notify.s(number) for number in range(3)) | notify.s()),
+            wish(chord([notify.s(1), notify.s(2)], notify.s(3))),
+            wish(notify.chunks([(1,), (2,), (3,)], 2)),
+        ],
+        "large": [wish(notify, "x" * size) for size in (1, 200_000, 131_064, 1)],
+        "timeouts": [wish(), wish(timeout=5), wish()],
+        "recording": others("recording"),
+        "strict": others("strict"),
+        "twice": others("twice"),
+        "cautious": others("cautious"),
+    }
+
+
+def one_by_one(shop: Shop, wishes: list[Wish], ids: list[str]) -> None:
+    for (task, args, kwargs, options), task_id in zip(wishes, ids, strict=True):
+        if isinstance(task, str):
+            task = shop.app.tasks.get(task) or shop.app.signature(task)
+        task.apply_async(args, kwargs, **{"task_id": task_id, **options})
+
+
+def together(shop: Shop, wishes: list[Wish], ids: list[str]) -> None:
+    with airlock.scope(executor=CeleryExecutor(shop.app)) as scope:
+        for (task, args, kwargs, options), task_id in zip(wishes, ids, strict=True):
+            airlock.enqueue(task, *args, _dispatch_options={"task_id": task_id, **options}, **kwargs)
+    assert scope.undispatched_intents == []
+
+
+def seen_of(shop: Shop, publish: Callable[..., None], case: str) -> tuple[list[str], list[str]]:
+    """What is seen on the way, and what arrives, with the ids that Celery makes up replaced by their place."""
+    wishes = wishes_of(shop.app)[case]
+    shop.seen.clear()
+    publish(shop, wishes, [f"id-{number}" for number in range(len(wishes))])
+    made: dict[str, str] = {}
+
+    def stable(what: object) -> str:
+        uuid = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+        return re.sub(uuid, lambda match: made.setdefault(match[0], f"made-{len(made)}"), repr(what))
+
+    seen, arrived = list(map(stable, shop.seen)), list(map(stable, shop.take()))
+    return seen, arrived if shop.keeps_order else sorted(arrived)
+
+
+CASES = [
+    *("plain", "times", "queues", "routing", "routes", "priorities", "serialisers", "compression", "headers"),
+    *("properties", "limits", "links", "task options", "names", "signatures", "stamps", "canvas", "large", "timeouts"),
+    *("recording", "strict", "twice", "cautious"),
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("protocol", [2, 1], ids=["protocol 2", "protocol 1"])
+def test_the_same_is_called_and_the_same_arrives(shop: Shop, transport: str, case: str, protocol: int) -> None:
+    shop.app.conf.task_protocol = protocol
+
+    alone = seen_of(shop, one_by_one, case)
+    many = seen_of(shop, together, case)
+
+    assert many == alone
+
+
+def test_each_transport_goes_the_way_it_should(shop: Shop, transport: str) -> None:
+    with open_batch(shop.app, {}) as batch:
+        assert type(batch) is TRANSPORTS[transport]
+
+
+# Accounts
+
+
+def left_with(shop: Shop, *wishes: Wish, executor: CeleryExecutor | None = None) -> airlock.Scope:
+    """A scope that was left and not yet flushed."""
+    scope = airlock.scope(executor=executor or CeleryExecutor(shop.app))
+    scope.enter()
+    for task, args, kwargs, options in wishes:
+        airlock.enqueue(task, *args, _dispatch_options=options, **kwargs)
+    scope.exit()
+    return scope
+
+
+def told(shop: Shop) -> list[Any]:
+    """The first argument of each message that waits."""
+    told = [json.loads(message["content"][2])[0][0] for message in shop.take()]
+    return told if shop.keeps_order else sorted(told)
+
+
+def numbers(intents: list[airlock.Intent]) -> list[Any]:
+    return [intent.args[0] for intent in intents]
+
+
+def notices(shop: Shop, *firsts: Any) -> list[Wish]:
+    return [(shop.app.tasks["notify_task"], (first,), {}, {}) for first in firsts]
+
+
+def test_an_argument_that_cannot_be_serialised_stops_those_after_it(shop: Shop) -> None:
+    scope = left_with(shop, *notices(shop, 1, 2, object(), 4, 5))
+
+    with pytest.raises(EncodeError) as raised:
+        scope.flush()
+
+    assert scope.intents[2].id in raised.value.__notes__[0]
+    assert numbers(scope.dispatched_intents) == told(shop) == [1, 2]
+    assert scope.undispatched_intents == scope.intents[2:]
+    assert scope.unknown_intents == []
+
+
+def test_callables_are_called_in_their_turn(shop: Shop) -> None:
+    waiting = []
+
+    def look() -> None:
+        waiting.append(told(shop))
+
+    scope = left_with(shop, *notices(shop, 1, 2), (look, (), {}, {}), *notices(shop, 3, 4), (look, (), {}, {}))
+    scope.flush()
+
+    assert waiting == [[1, 2], [3, 4]]
+    assert scope.undispatched_intents == []
+
+
+def test_a_callable_that_raises_stops_those_after_it(shop: Shop) -> None:
+    def fail(number: int) -> None:
+        raise ValueError("no")
+
+    scope = left_with(shop, *notices(shop, 1, 2), (fail, (3,), {}, {}), *notices(shop, 4, 5))
+    with pytest.raises(ValueError, match="no"):
+        scope.flush()
+
+    assert numbers(scope.dispatched_intents) == told(shop) == [1, 2]
+    assert numbers(scope.undispatched_intents) == [3, 4, 5]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
+def test_an_override_that_raises_stops_those_after_it(shop: Shop, error: BaseException) -> None:
+    class Failing(Task):
+        def apply_async(self, *args: Any, **options: Any) -> Any:
+            raise error
+
+    failing = shop.app.task(name="notify_failing", base=Failing)(notify)
+    scope = left_with(shop, *notices(shop, 1, 2), (failing, (3,), {}, {}), *notices(shop, 4, 5))
+    with pytest.raises(type(error)) as raised:
+        scope.flush()
+
+    assert raised.value is error
+    assert numbers(scope.dispatched_intents) == told(shop) == [1, 2]
+    assert numbers(scope.undispatched_intents) == [3, 4, 5]
+
+
+def test_an_override_that_raises_when_it_has_published_leaves_an_unknown_outcome(shop: Shop, transport: str) -> None:
+    class Failing(Task):
+        def apply_async(self, *args: Any, **options: Any) -> Any:
+            super().apply_async(*args, **options)
+            raise ValueError("no")
+
+    failing = shop.app.task(name="notify_failing", base=Failing)(notify)
+    scope = left_with(shop, *notices(shop, 1), (failing, (2,), {}, {}), *notices(shop, 3))
+    with pytest.raises(ValueError, match="no"):
+        scope.flush()
+
+    assert told(shop) == [1, 2]
+    assert numbers(scope.dispatched_intents) == [1]
+    assert numbers(scope.undispatched_intents) == [2, 3]
+    # Where a message goes at once, nobody looks whether it did.
+    assert numbers(scope.unknown_intents) == ([2] if TRANSPORTS[transport] is not Batch else [])
+
+
+def test_large_flushes_go_in_chunks(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = CeleryExecutor(shop.app)
+    monkeypatch.setattr(celery_executors, "MAX_INTENTS", 7)
+    monkeypatch.setattr(_celery_batch, "MAX_INTENTS", 7)
+    sizes = []
+    send = _celery_batch._CollectingBatch._settle
+
+    def note(batch: Any, owners: list[int], outcome: Any) -> None:
+        sizes.append(len(batch._results))
+        send(batch, owners, outcome)
+
+    monkeypatch.setattr(_celery_batch._CollectingBatch, "_settle", note)
+    scope = left_with(shop, *notices(shop, *range(30)), executor=executor)
+    scope.flush()
+
+    assert numbers(scope.dispatched_intents) == told(shop) == list(range(30))
+    assert all(size <= 7 for size in sizes)
+
+
+def test_large_messages_do_not_wait_for_each_other(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_celery_batch, "MAX_BYTES", 10_000)
+    texts = [str(number) * 4_000 for number in range(9)]
+    scope = left_with(shop, *notices(shop, *texts))
+    scope.flush()
+
+    assert numbers(scope.dispatched_intents) == told(shop) == texts
