@@ -290,7 +290,7 @@ def test_the_same_is_called_and_the_same_arrives(shop: Shop, transport: str, cas
 
 
 def test_each_transport_goes_the_way_it_should(shop: Shop, transport: str) -> None:
-    with open_batch(shop.app, {}) as batch:
+    with open_batch(shop.app, dict) as batch:
         assert type(batch) is TRANSPORTS[transport]
 
 

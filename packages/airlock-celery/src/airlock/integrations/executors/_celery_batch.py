@@ -20,6 +20,7 @@ import logging
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from functools import cache
 from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
@@ -110,6 +111,8 @@ class _CollectingBatch(Batch):
     def __init__(self, app: Celery, producer: Any) -> None:
         super().__init__(app, producer)
         self._channel: Any = None
+        #: What was declared on that channel, by `id()`.
+        self._declared: dict[int, Any] = {}
         self._size = 0
         self._has_failed = False
 
@@ -119,11 +122,13 @@ class _CollectingBatch(Batch):
 
     def attach(self) -> None:
         self._publish = self.producer._publish
+        self._maybe_declare = self.producer.maybe_declare
         self.producer._publish = self._publish_here
+        self.producer.maybe_declare = self._declare_once
         self._attach_to(self.producer.channel)
 
     def detach(self) -> None:
-        del self.producer._publish
+        del self.producer._publish, self.producer.maybe_declare
         self._detach()
 
     def _publish_here(self, *args: Any, **kwargs: Any) -> Any:
@@ -131,8 +136,18 @@ class _CollectingBatch(Batch):
         channel = self.producer.channel
         if channel is not self._channel:
             self._detach()
+            self._declared.clear()
             self._attach_to(channel)
         return self._publish(*args, **kwargs)
+
+    def _declare_once(self, entity: Any, *args: Any, **kwargs: Any) -> Any:
+        # That something was declared before costs Kombu a good part of a publish to find out.
+        if self._declared.get(id(entity)) is entity:
+            return False
+        declared = self._maybe_declare(entity, *args, **kwargs)
+        if self.producer.channel is self._channel and getattr(entity, "can_cache_declaration", False):
+            self._declared[id(entity)] = entity
+        return declared
 
     def send(self) -> None:
         self._size = 0
@@ -500,12 +515,12 @@ _lending: WeakSet[Celery] = WeakSet()
 
 
 @contextmanager
-def open_batch(app: Celery, retry: Mapping[str, Any]) -> Iterator[Batch]:
+def open_batch(app: Celery, patience: Callable[[], Mapping[str, Any]]) -> Iterator[Batch]:
     """Lend one producer to all `apply_async` calls of this thread, and keep their messages where that is possible.
 
     Args:
         app: whose tasks are published; those of others are left alone.
-        retry: how to connect, as for `kombu.Connection.ensure_connection`.
+        patience: asked how to connect, if need be; the arguments of `kombu.Connection.ensure_connection`.
 
     Raises:
         kombu.exceptions.OperationalError: if the broker cannot be reached.
@@ -525,7 +540,7 @@ def open_batch(app: Celery, retry: Mapping[str, Any]) -> Iterator[Batch]:
             return
     _lend_producers_of(app)
     with app.producer_or_acquire() as producer:
-        batch = _connected(app, producer, retry)
+        batch = _connected(app, producer, patience)
         batch.attach()
         _here.batch = batch
         try:
@@ -554,23 +569,24 @@ def _lend_producers_of(app: Celery) -> None:
     _lending.add(app)
 
 
-def _connected(app: Celery, producer: Any, retry: Mapping[str, Any]) -> Batch:
+def _connected(app: Celery, producer: Any, patience: Callable[[], Mapping[str, Any]]) -> Batch:
+    connection = producer.connection
     try:
-        producer.connection.ensure_connection(**retry)
+        if not connection.connected:
+            connection.ensure_connection(**patience())
         batch = _kind_of(producer.channel)(app, producer)
         if not batch.is_alive():
-            _reconnect(producer, retry)
+            _reconnect(producer, patience())
     except Exception as error:
-        error.add_note(f"The broker at {producer.connection.as_uri()} cannot be reached.")
+        error.add_note(f"The broker at {connection.as_uri()} cannot be reached.")
         raise
     return batch
 
 
-def _reconnect(producer: Any, retry: Mapping[str, Any]) -> None:
-    connection = producer.connection
-    connection.collect()
-    producer.revive(connection)
-    connection.ensure_connection(**retry)
+def _reconnect(producer: Any, patience: Mapping[str, Any]) -> None:
+    producer.connection.collect()
+    producer.revive(producer.connection)
+    producer.connection.ensure_connection(**patience)
 
 
 def _kind_of(channel: Any) -> type[Batch]:
@@ -582,6 +598,7 @@ def _kind_of(channel: Any) -> type[Batch]:
     return Batch
 
 
+@cache
 def _is_known(package: str) -> bool:
     lowest, above = _KNOWN[package]
     version = tuple(int(part) for part in sys.modules[package].__version__.split(".")[:2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -14,7 +15,7 @@ from kombu.exceptions import OperationalError
 try:
     from airlock import Intent  # noqa: TC001 - not only a type here, but what tells ours from another `airlock`
     from airlock._executors import outcomes_of
-    from airlock.integrations.executors._celery_batch import MAX_INTENTS, open_batch
+    from airlock.integrations.executors._celery_batch import MAX_INTENTS, Batch, open_batch
     from airlock.integrations.executors.sync import sync_executor
 except ImportError as error:
     raise ImportError(
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 #: What of `task_publish_retry_policy` is about connecting.
 _OF_CONNECTING = ("max_retries", "interval_start", "interval_step", "interval_max")
-_NO_PATIENCE: dict[str, Any] = {"max_retries": 0}
 
 __all__ = ["CeleryExecutor", "celery_executor"]
 
@@ -87,21 +87,23 @@ class CeleryExecutor:
             count as accepted when they are written to the connection, as always with Celery.
         """
         outcomes: list[Outcome] = []
-        for app, run in groupby(intents[:MAX_INTENTS], self._app_to_publish_by):
+        for app, run in groupby(intents[:MAX_INTENTS], partial(self._app_to_publish_by, {})):
             together = list(run)
             outcomes += self._one_by_one(together) if app is None else self._together(app, together)
             if any(outcomes):
                 break
         return outcomes
 
-    def _app_to_publish_by(self, intent: Intent) -> Celery | None:
-        """The app whose producer can be used for the intent together with others, if there is one."""
+    def _app_to_publish_by(self, eager: dict[Celery, bool], intent: Intent) -> Celery | None:
+        """The app over whose producer the intent can be published together with others, if there is one."""
         task = self._to_publish(intent)
         # A subclass that looks at each intent goes on doing so.
         if task is None or type(self).__call__ is not CeleryExecutor.__call__:
             return None
         app = _app_of(task)
-        return None if app.conf.task_always_eager or _brings_its_own(intent.dispatch_options) else app
+        if app not in eager:
+            eager[app] = app.conf.task_always_eager
+        return None if eager[app] or _brings_its_own(intent.dispatch_options) else app
 
     def _one_by_one(self, intents: list[Intent]) -> list[Outcome]:
         outcomes: list[Outcome] = []
@@ -114,8 +116,9 @@ class CeleryExecutor:
     def _together(self, app: Celery, intents: list[Intent]) -> list[Outcome]:
         known = self._broker_is_there.get(app)
         self._broker_is_there[app] = False
+        batch: Batch | None = None
         try:
-            with open_batch(app, _NO_PATIENCE if known is False else _patience(app)) as batch:
+            with open_batch(app, partial(_patience, app, known)) as batch:
                 for intent in intents:
                     batch.begin()
                     try:
@@ -126,8 +129,10 @@ class CeleryExecutor:
                         break
                 batch.send()
                 outcomes = batch.outcomes()
-        except BaseException as error:  # there is no broker, so nothing was published
-            return [error] * len(intents)
+        except BaseException as error:
+            if batch is not None:
+                raise
+            return [error] * len(intents)  # there is no broker
         self._broker_is_there[app] = not any(outcomes)
         return outcomes
 
@@ -152,7 +157,7 @@ class CeleryExecutor:
             return
         with app.connection_for_write() as connection:
             try:
-                connection.ensure_connection(**(_patience(app) if known is None else _NO_PATIENCE))
+                connection.ensure_connection(**_patience(app, known))
             except OperationalError as error:
                 self._broker_is_there[app] = False
                 error.add_note(f"The broker at {connection.as_uri()} cannot be reached.")
@@ -173,11 +178,13 @@ def _brings_its_own(options: Mapping[str, Any]) -> bool:
     return not options.keys().isdisjoint(("connection", "producer"))
 
 
-def _patience(app: Celery) -> dict[str, Any]:
-    if not app.conf.task_publish_retry:
-        return _NO_PATIENCE
-    policy = app.conf.task_publish_retry_policy
-    return _NO_PATIENCE | {name: policy[name] for name in _OF_CONNECTING if name in policy}
+def _patience(app: Celery, known: bool | None) -> dict[str, Any]:
+    """How to connect: as to publish, and without trying again if the broker was not there when it was last needed."""
+    retry: dict[str, Any] = {"max_retries": 0}
+    if known is not False and app.conf.task_publish_retry:
+        policy = app.conf.task_publish_retry_policy
+        retry |= {name: policy[name] for name in _OF_CONNECTING if name in policy}
+    return retry
 
 
 class TaskBelowOverride:
