@@ -6,6 +6,8 @@ is kept there, and goes to the broker together with others.
 
 - Redis: where a channel pushes a message (`_put`, `_put_fanout`), it finds something that notes the command, instead of
   a client. All commands are written in one go, and the answers read one by one.
+- Results on Redis: `apply_async` subscribes to the result, and unsubscribes when nobody keeps the `AsyncResult`, which is
+  at once. That is put off until the messages are sent, to those results that somebody still has by then.
 - py-amqp: in place of the channel's `basic_publish` is one that has py-amqp make the frames, and keeps them. All frames
   are written in one go, and where the broker confirms, it is waited for once.
 
@@ -20,7 +22,7 @@ import logging
 import sys
 import threading
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
@@ -115,6 +117,8 @@ class _CollectingBatch(Batch):
         self._declared: dict[int, Any] = {}
         self._size = 0
         self._has_failed = False
+        #: What there is to call, by the id of a task, to subscribe to its result.
+        self.subscriptions: dict[str, Callable[[], object]] = {}
 
     @property
     def is_full(self) -> bool:
@@ -152,6 +156,11 @@ class _CollectingBatch(Batch):
     def send(self) -> None:
         self._size = 0
         self._send()
+
+    def _subscribe(self) -> None:
+        subscriptions, self.subscriptions = self.subscriptions, {}
+        for subscribe in subscriptions.values():
+            subscribe()
 
     @property
     def _owner(self) -> int:
@@ -279,6 +288,7 @@ class _RedisBatch(_CollectingBatch):
         unanswered = [owner for owner, _ in reversed(commands)]
         failure: Callable[[BaseException], Outcome] = _not_sent
         try:
+            self._subscribe()
             client = self._channel.client
             prefixed = client._prefix_args if self._channel.global_keyprefix else list
             with _connection_of(self._channel) as connection:
@@ -431,6 +441,7 @@ class _AmqpBatch(_CollectingBatch):
         waiting = dict(enumerate(self._messages))
         failure: Callable[[BaseException], Outcome] = _not_sent
         try:
+            self._subscribe()
             if not self.is_alive():
                 self._detach()
                 _reconnect(self.producer, {"max_retries": 0})
@@ -511,7 +522,8 @@ class _Here(threading.local):
 
 
 _here = _Here()
-_lending: WeakSet[Celery] = WeakSet()
+#: The apps and the result back ends that know about batches.
+_aware: WeakSet[Any] = WeakSet()
 
 
 @contextmanager
@@ -539,6 +551,7 @@ def open_batch(app: Celery, patience: Callable[[], Mapping[str, Any]]) -> Iterat
                 around.attach()
             return
     _lend_producers_of(app)
+    _put_off_subscriptions_of(app.backend)
     with app.producer_or_acquire() as producer:
         batch = _connected(app, producer, patience)
         batch.attach()
@@ -552,7 +565,7 @@ def open_batch(app: Celery, patience: Callable[[], Mapping[str, Any]]) -> Iterat
 
 def _lend_producers_of(app: Celery) -> None:
     # An argument `producer` would do as well, but overrides of `apply_async` would see it.
-    if app in _lending:
+    if app in _aware:
         return
     acquire = app.producer_or_acquire
 
@@ -566,7 +579,31 @@ def _lend_producers_of(app: Celery) -> None:
         return acquire(producer)
 
     app.producer_or_acquire = producer_or_acquire  # type: ignore[method-assign]
-    _lending.add(app)
+    _aware.add(app)
+
+
+def _put_off_subscriptions_of(backend: Any) -> None:
+    module = sys.modules.get("celery.backends.redis")
+    if module is None or backend in _aware or type(backend).on_task_call is not module.RedisBackend.on_task_call:
+        return
+    subscribe = backend.on_task_call
+    unsubscribe = backend.result_consumer.cancel_for
+
+    def on_task_call(producer: Any, task_id: str) -> None:
+        batch = _here.batch
+        if isinstance(batch, _CollectingBatch) and producer is batch.producer:
+            batch.subscriptions[task_id] = partial(subscribe, producer, task_id)
+        else:
+            subscribe(producer, task_id)
+
+    def cancel_for(task_id: str) -> None:
+        batch = _here.batch
+        if not isinstance(batch, _CollectingBatch) or batch.subscriptions.pop(task_id, None) is None:
+            unsubscribe(task_id)
+
+    backend.on_task_call = on_task_call
+    backend.result_consumer.cancel_for = cancel_for
+    _aware.add(backend)
 
 
 def _connected(app: Celery, producer: Any, patience: Callable[[], Mapping[str, Any]]) -> Batch:
