@@ -166,7 +166,7 @@ def test_a_connection_that_is_cut_while_messages_go_out(sender: Sender, proxy: P
     with soon(), pytest.raises(OperationalError) as raised:
         sender.flush(*FLUSH)
 
-    dispatched, undispatched, unknown = check_account(sender, FLUSH)
+    _, undispatched, unknown = check_account(sender, FLUSH)
     assert unknown
     assert "unknown_intents" in raised.value.__notes__[-1]
     check_next_flush(sender, *undispatched)

@@ -5,17 +5,23 @@ On each transport, and, in the sessions of the matrix, with each version of Cele
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
+import importlib
 import json
 import re
 import secrets
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from amqp import ChannelError
+from amqp.exceptions import MessageNacked
 from celery import Task, chord, group, signals
 from kombu import Exchange, Queue, serialization
-from kombu.exceptions import EncodeError
+from kombu.exceptions import EncodeError, OperationalError
+from kombu.transport import redis as redis_transport
 
 import airlock
 from airlock.integrations.executors import _celery_batch
@@ -418,3 +424,334 @@ def test_large_messages_do_not_wait_for_each_other(shop: Shop, monkeypatch: pyte
     scope.flush()
 
     assert numbers(scope.dispatched_intents) == told(shop) == texts
+
+
+# What the broker refuses
+
+
+@pytest.mark.parametrize("transport", ["rabbitmq with confirms"], indirect=True)
+def test_a_refused_message_fails_exactly_its_intent(shop: Shop) -> None:
+    default = shop.app.conf.task_default_queue
+    small = Queue(f"{default}-small", queue_arguments={"x-max-length": 2, "x-overflow": "reject-publish"})
+    shop.app.amqp.queues.add(small)
+    shop.queues.append(small.name)
+    notify = shop.app.tasks["notify_task"]
+    scope = left_with(
+        shop, *[(notify, (number,), {}, {"queue": small.name if number % 2 else default}) for number in range(10)]
+    )
+
+    with pytest.raises(OperationalError) as raised:
+        scope.flush()
+    assert isinstance(raised.value.__cause__, MessageNacked)
+
+    assert sorted(told(shop)) == [0, 1, 2, 3, 4, 6, 8]
+    assert numbers(scope.dispatched_intents) == [0, 1, 2, 3, 4, 6, 8]
+    assert numbers(scope.undispatched_intents) == [5, 7, 9]
+    assert scope.unknown_intents == []
+
+
+@pytest.mark.parametrize("transport", ["rabbitmq", "rabbitmq with confirms"], indirect=True)
+def test_a_returned_message_fails_exactly_its_intent(shop: Shop) -> None:
+    notify = shop.app.tasks["notify_task"]
+    nowhere = {"exchange": f"{shop.app.conf.task_default_queue}-topics", "routing_key": "nowhere", "declare": []}
+    scope = left_with(
+        shop,
+        (notify, (1,), {}, {"mandatory": True}),
+        (notify, (2,), {}, nowhere | {"mandatory": True}),
+        (notify, (3,), {}, nowhere),
+        (notify, (4,), {}, {}),
+    )
+
+    with pytest.raises(ChannelError, match="NO_ROUTE"):
+        scope.flush()
+
+    assert told(shop) == [1, 4]
+    assert numbers(scope.dispatched_intents) == [1, 3, 4]
+    assert numbers(scope.undispatched_intents) == [2]
+    assert scope.unknown_intents == []
+
+
+@pytest.mark.parametrize("transport", ["rabbitmq", "rabbitmq with confirms"], indirect=True)
+def test_who_listens_for_returned_messages_takes_care_of_them(shop: Shop) -> None:
+    returned = []
+    notify = shop.app.tasks["notify_task"]
+    nowhere = {"exchange": f"{shop.app.conf.task_default_queue}-topics", "routing_key": "nowhere", "declare": []}
+    with shop.app.producer_or_acquire() as producer:
+        producer.channel.events["basic_return"].add(lambda *what: returned.append(what[2]))
+    scope = left_with(shop, (notify, (1,), {}, nowhere | {"mandatory": True}), *notices(shop, 2))
+
+    scope.flush()
+
+    assert returned == ["nowhere"]
+    assert told(shop) == [2]
+    assert scope.undispatched_intents == []
+
+
+@pytest.mark.parametrize("transport", ["rabbitmq", "rabbitmq with confirms"], indirect=True)
+def test_an_exchange_that_does_not_exist_leaves_what_was_sent_with_it_unknown(shop: Shop) -> None:
+    notify = shop.app.tasks["notify_task"]
+    nowhere = {"exchange": "not-there", "routing_key": "nowhere", "declare": []}
+    firsts, lasts = notices(shop, *range(10)), notices(shop, *range(11, 30))
+    scope = left_with(shop, *firsts, (notify, (10,), {}, nowhere), *lasts)
+
+    with pytest.raises(ChannelError, match="NOT_FOUND"):
+        scope.flush()
+
+    dispatched = numbers(scope.dispatched_intents)
+    assert set(dispatched) <= set(told(shop)) <= set(range(10))
+    assert scope.unknown_intents == scope.undispatched_intents
+    assert numbers(scope.undispatched_intents) == [number for number in range(30) if number not in dispatched]
+
+    again = left_with(shop, *notices(shop, 1, 2))
+    again.flush()
+    assert told(shop) == [1, 2]
+
+
+@pytest.fixture
+def broken(shop: Shop) -> str:
+    """A queue of Redis that takes nothing more, once it was declared."""
+    broken = f"{shop.app.conf.task_default_queue}-broken"
+    shop.app.tasks["notify_task"].apply_async(queue=broken)
+    with shop.app.connection_for_write() as connection:
+        connection.default_channel.client.set(broken, "no list")
+    return broken
+
+
+@pytest.mark.parametrize("transport", ["redis"], indirect=True)
+def test_a_queue_that_takes_nothing_fails_exactly_its_intents(shop: Shop, broken: str) -> None:
+    notify = shop.app.tasks["notify_task"]
+    scope = left_with(shop, *[(notify, (n,), {}, {"queue": broken} if n in (2, 3) else {}) for n in range(5)])
+
+    with pytest.raises(OperationalError, match="WRONGTYPE"):
+        scope.flush()
+
+    assert told(shop) == numbers(scope.dispatched_intents) == [0, 1, 4]
+    assert numbers(scope.undispatched_intents) == [2, 3]
+    assert scope.unknown_intents == []
+
+
+@pytest.mark.parametrize("transport", ["redis"], indirect=True)
+def test_a_group_of_which_a_part_was_accepted_is_unknown(shop: Shop, broken: str) -> None:
+    notify = shop.app.tasks["notify_task"]
+    parts = group(notify.s(2), notify.s(3).set(queue=broken))
+    scope = left_with(shop, *notices(shop, 1), (parts, (), {}, {}), *notices(shop, 4))
+
+    with pytest.raises(OperationalError, match="WRONGTYPE"):
+        scope.flush()
+
+    assert told(shop) == [1, 2, 4]
+    assert scope.undispatched_intents == scope.unknown_intents == scope.intents[1:2]
+
+
+@pytest.mark.parametrize("transport", ["redis"], indirect=True)
+def test_a_queue_that_cannot_be_declared_stops_those_after_it(shop: Shop) -> None:
+    # Kombu makes another connection when that fails, so what was kept before goes over that one.
+    broken = f"{shop.app.conf.task_default_queue}-broken"
+    with shop.app.connection_for_write() as connection:
+        connection.default_channel.client.set(broken, "no list")
+    notify = shop.app.tasks["notify_task"]
+    scope = left_with(shop, *notices(shop, 0, 1), (notify, (2,), {}, {"queue": broken}), *notices(shop, 3))
+
+    with pytest.raises(OperationalError, match="WRONGTYPE"):
+        scope.flush()
+
+    assert told(shop) == numbers(scope.dispatched_intents) == [0, 1]
+    assert numbers(scope.undispatched_intents) == [2, 3]
+    assert scope.unknown_intents == []
+
+
+# In between
+
+
+@pytest.mark.parametrize("option", ["connection", "producer"])
+def test_a_connection_of_its_own_keeps_the_order(shop: Shop, transport: str, option: str) -> None:
+    notify = shop.app.tasks["notify_task"]
+    with shop.app.connection_for_write() as connection:
+        own = {"connection": connection, "producer": shop.app.amqp.Producer(connection)}[option]
+
+        class Own(Task):
+            def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+                return super().apply_async(args, kwargs, **options, **{option: own})
+
+        hidden = shop.app.task(name="notify_hidden", base=Own)(notify)
+        scope = left_with(
+            shop,
+            *notices(shop, 1, 2),
+            (notify, (3,), {}, {option: own}),
+            *notices(shop, 4, 5),
+            (hidden, (6,), {}, {}),
+            *notices(shop, 7, 8),
+        )
+        scope.flush()
+
+    # Of messages over two connections, RabbitMQ keeps the order only if it has confirmed the first.
+    arrived = told(shop) if transport != "rabbitmq" else sorted(told(shop))
+    assert arrived == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_flush_in_an_override_keeps_the_order(shop: Shop) -> None:
+    class Flushing(Task):
+        def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+            left_with(shop, *notices(shop, "a", "b")).flush()
+            return super().apply_async(args, kwargs, **options)
+
+    flushing = shop.app.task(name="notify_flushing", base=Flushing)(notify)
+    scope = left_with(shop, *notices(shop, "1", "2"), (flushing, ("3",), {}, {}), *notices(shop, "4", "5"))
+    scope.flush()
+
+    assert told(shop) == (["1", "2", "a", "b", "3", "4", "5"] if shop.keeps_order else list("12345ab"))
+
+
+def test_a_flush_of_another_app_in_an_override_keeps_the_order(
+    shop: Shop, transport: str, make_app: Callable[..., Celery], settings: dict[str, Any]
+) -> None:
+    other = make_app(settings)
+    notify_other = other.task(name="notify_other")(notify)
+
+    class Flushing(Task):
+        def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+            left_with(shop, (notify_other, ("a",), {}, {}), (notify_other, ("b",), {}, {})).flush()
+            return super().apply_async(args, kwargs, **options)
+
+    flushing = shop.app.task(name="notify_flushing", base=Flushing)(notify)
+    scope = left_with(shop, *notices(shop, "1", "2"), (flushing, ("3",), {}, {}), (notify_other, ("4",), {}, {}))
+    scope.flush()
+
+    # Two apps have two connections.
+    keeps_order = shop.keeps_order and transport != "rabbitmq"
+    assert (told(shop) if keeps_order else sorted(told(shop))) == list("12ab34" if keeps_order else "1234ab")
+
+
+def test_other_threads_publish_at_once(shop: Shop) -> None:
+    seen = []
+
+    class Threaded(Task):
+        def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+            thread = threading.Thread(target=shop.app.tasks["notify_task"].delay, args=("from the thread",))
+            thread.start()
+            thread.join()
+            seen.append(told(shop))
+            return super().apply_async(args, kwargs, **options)
+
+    threaded = shop.app.task(name="notify_threaded", base=Threaded)(notify)
+    left_with(shop, (threaded, ("1",), {}, {}), *notices(shop, "2")).flush()
+
+    assert seen == [["from the thread"]]
+    assert told(shop) == ["1", "2"]
+
+
+def test_nothing_of_a_batch_is_left_behind(shop: Shop) -> None:
+    left_with(shop, *notices(shop, 1, 2)).flush()
+
+    with shop.app.producer_or_acquire() as producer:
+        assert {"_publish", "maybe_declare"}.isdisjoint(vars(producer))
+        left = set(vars(producer.channel))
+    assert {"_put", "_put_fanout", "conn_or_acquire"}.isdisjoint(left)
+    shop.app.tasks["notify_task"].delay(3)
+    assert told(shop) == [1, 2, 3]
+
+
+def test_a_subclass_that_looks_at_each_intent_goes_on_doing_so(shop: Shop) -> None:
+    looked = []
+
+    class Looking(CeleryExecutor):
+        def __call__(self, intent: airlock.Intent, /) -> object:
+            looked.append(intent.args[0])
+            return super().__call__(intent)
+
+    left_with(shop, *notices(shop, 1, 2, 3), executor=Looking(shop.app)).flush()
+
+    assert looked == told(shop) == [1, 2, 3]
+
+
+def test_an_eager_app_runs_tasks_one_after_the_other(make_app: Callable[..., Celery]) -> None:
+    app = make_app({"task_always_eager": True})
+    ran: list[int] = []
+
+    @app.task(name="note")
+    def note(number: int) -> None:
+        ran.append(number)
+
+    with airlock.scope(executor=CeleryExecutor(app)):
+        airlock.enqueue(note, 1)
+        airlock.enqueue(ran.append, 2)
+        airlock.enqueue(note, 3)
+
+    assert ran == [1, 2, 3]
+
+
+# Other versions
+
+
+@pytest.mark.parametrize(("package", "version"), [("kombu", "5.8.0"), ("kombu", "6.0.0rc1"), ("driver", "99.1")])
+def test_an_unknown_version_goes_one_by_one(
+    shop: Shop,
+    transport: str,
+    package: str,
+    version: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG", logger="airlock")
+    package = package.replace("driver", "redis" if transport == "redis" else "amqp")
+    monkeypatch.setattr(importlib.import_module(package), "__version__", version)
+    _celery_batch._is_known.cache_clear()
+    try:
+        with open_batch(shop.app, dict) as batch:
+            assert type(batch) is Batch
+        left_with(shop, *notices(shop, 1, 2, object(), 3)).flush()
+    except EncodeError:
+        pass
+    finally:
+        _celery_batch._is_known.cache_clear()
+
+    assert told(shop) == [1, 2]
+    assert "one by one" in caplog.text
+
+
+@pytest.mark.parametrize("transport", ["redis"], indirect=True)
+def test_an_unknown_way_to_use_redis_goes_one_by_one(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", logger="airlock")
+
+    def put(channel: Any, queue: str, message: Any, **_: Any) -> None:
+        if json.loads(base64.b64decode(message["body"]))[0] == ["3"]:
+            with channel.conn_or_acquire() as client:
+                client.linsert
+        return known(channel, queue, message)
+
+    known = redis_transport.Channel._put
+    monkeypatch.setattr(redis_transport.Channel, "_put", put)
+    scope = left_with(shop, *notices(shop, *"12345"))
+    scope.flush()
+
+    assert told(shop) == ["1", "2", "3", "4", "5"]
+    assert scope.undispatched_intents == []
+    assert "linsert" in caplog.text
+
+
+# Results
+
+
+@pytest.mark.parametrize("transport", ["redis"], indirect=True)
+def test_only_results_that_somebody_keeps_are_subscribed_to(shop: Shop) -> None:
+    kept = []
+
+    class Keeping(Task):
+        def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+            result = super().apply_async(args, kwargs, **options)
+            kept.append(result)
+            return result
+
+    keeping = shop.app.task(name="notify_keeping", base=Keeping)(notify)
+    scope = left_with(shop, *notices(shop, 1, 2), (keeping, (3,), {}, {}), *notices(shop, 4))
+    scope.flush()
+
+    subscribed = {
+        bytes(key).rpartition(b"-meta-")[2].decode() for key in shop.app.backend.result_consumer.subscribed_to
+    }
+    assert subscribed == {scope.intents[2].id}
+    kept[0].backend.store_result(kept[0].id, "done", "SUCCESS")
+    assert kept[0].get(timeout=10) == "done"
+    kept.clear()

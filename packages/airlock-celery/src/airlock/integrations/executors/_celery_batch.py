@@ -6,8 +6,8 @@ is kept there, and goes to the broker together with others.
 
 - Redis: where a channel pushes a message (`_put`, `_put_fanout`), it finds something that notes the command, instead of
   a client. All commands are written in one go, and the answers read one by one.
-- Results on Redis: `apply_async` subscribes to the result, and unsubscribes when nobody keeps the `AsyncResult`, which is
-  at once. That is put off until the messages are sent, to those results that somebody still has by then.
+- Results on Redis: `apply_async` subscribes to the result, and unsubscribes when nobody keeps the `AsyncResult`, which
+  is at once. That is put off until the messages are sent, for those results that somebody still has by then.
 - py-amqp: in place of the channel's `basic_publish` is one that has py-amqp make the frames, and keeps them. All frames
   are written in one go, and where the broker confirms, it is waited for once.
 
@@ -136,13 +136,15 @@ class _CollectingBatch(Batch):
         self._detach()
 
     def _publish_here(self, *args: Any, **kwargs: Any) -> Any:
+        self._follow(self.producer.channel)
+        return self._publish(*args, **kwargs)
+
+    def _follow(self, channel: Any) -> None:
         # When Kombu loses a connection, as it may while it declares a queue, it goes on with another channel.
-        channel = self.producer.channel
         if channel is not self._channel:
             self._detach()
             self._declared.clear()
             self._attach_to(channel)
-        return self._publish(*args, **kwargs)
 
     def _declare_once(self, entity: Any, *args: Any, **kwargs: Any) -> Any:
         # That something was declared before costs Kombu a good part of a publish to find out.
@@ -155,12 +157,21 @@ class _CollectingBatch(Batch):
 
     def send(self) -> None:
         self._size = 0
-        self._send()
-
-    def _subscribe(self) -> None:
-        subscriptions, self.subscriptions = self.subscriptions, {}
-        for subscribe in subscriptions.values():
-            subscribe()
+        waiting = self._waiting()
+        if not waiting:
+            return
+        try:
+            subscriptions, self.subscriptions = self.subscriptions, {}
+            for subscribe in subscriptions.values():
+                subscribe()
+            if not self.is_alive():
+                _reconnect(self.producer, {"max_retries": 0})
+            self._follow(self.producer.channel)
+        except BaseException as error:
+            self._forget()
+            self._settle(waiting, self._as_celery_raises(error))
+        else:
+            self._send()
 
     @property
     def _owner(self) -> int:
@@ -190,6 +201,14 @@ class _CollectingBatch(Batch):
         raise NotImplementedError
 
     def _detach(self) -> None:
+        raise NotImplementedError
+
+    def _waiting(self) -> list[int]:
+        """The intents that the kept messages belong to."""
+        raise NotImplementedError
+
+    def _forget(self) -> None:
+        """Keep them no longer."""
         raise NotImplementedError
 
     def _send(self) -> None:
@@ -281,18 +300,21 @@ class _RedisBatch(_CollectingBatch):
 
         return note
 
+    def _waiting(self) -> list[int]:
+        return [owner for owner, _ in self._commands]
+
+    def _forget(self) -> None:
+        self._commands = []
+
     def _send(self) -> None:
-        commands, self._commands = self._commands, []
-        if not commands:
-            return
-        unanswered = [owner for owner, _ in reversed(commands)]
+        unanswered = self._waiting()[::-1]
         failure: Callable[[BaseException], Outcome] = _not_sent
         try:
-            self._subscribe()
-            client = self._channel.client
-            prefixed = client._prefix_args if self._channel.global_keyprefix else list
+            prefixed = self._channel.client._prefix_args if self._channel.global_keyprefix else list
+            commands = [prefixed(command) for _, command in self._commands]
+            self._forget()
             with _connection_of(self._channel) as connection:
-                packed = b"".join(connection.pack_commands([prefixed(command) for _, command in commands]))
+                packed = b"".join(connection.pack_commands(commands))
                 failure = OutcomeUnknown
                 connection.send_packed_command([packed])
                 while unanswered:
@@ -435,26 +457,24 @@ class _AmqpBatch(_CollectingBatch):
         arguments = amqp_dumps("Bssbb", (0, kept.exchange, kept.routing_key, kept.mandatory, kept.immediate))
         self._write_frame(1, self._target.channel_id, spec.Basic.Publish, arguments, kept.message)
 
+    def _waiting(self) -> list[int]:
+        return [kept.owner for kept in self._messages]
+
+    def _forget(self) -> None:
+        self._messages = []
+        self._frames.pieces = []
+
     def _send(self) -> None:
-        if not self._messages:
-            return
-        waiting = dict(enumerate(self._messages))
-        failure: Callable[[BaseException], Outcome] = _not_sent
+        connection = self._target.connection
+        # By the number that the broker gives them, if it confirms.
+        waiting = {tag: kept for kept, tag in zip(self._messages, self._tags or count(), strict=False)}
+        asks = self._tags is None and self._is_worth_asking(connection)
+        if asks:
+            self._write_frame(1, self._target.channel_id, spec.Channel.Flow, amqp_dumps("b", (True,)), None)
+        frames = memoryview(b"".join(self._frames.pieces))
+        self._forget()
         try:
-            self._subscribe()
-            if not self.is_alive():
-                self._detach()
-                _reconnect(self.producer, {"max_retries": 0})
-                self._attach_to(self.producer.channel)
-            connection = self._target.connection
-            if self._tags is not None:
-                waiting = {tag: kept for kept, tag in zip(self._messages, self._tags, strict=False)}
-            asks = self._tags is None and self._is_worth_asking(connection)
-            if asks:
-                self._write_frame(1, self._target.channel_id, spec.Channel.Flow, amqp_dumps("b", (True,)), None)
-            frames = memoryview(b"".join(self._frames.pieces))
             with self._hearing_of(waiting):
-                failure = OutcomeUnknown
                 connection.transport.write(frames)
                 connection.bytes_sent += len(waiting)
                 if self._tags is not None:
@@ -465,11 +485,9 @@ class _AmqpBatch(_CollectingBatch):
                         self._target.wait(spec.Channel.FlowOk, timeout=ASK_FOR)
             self._settle([kept.owner for kept in waiting.values()], None)
         except BaseException as error:
-            self._settle([kept.owner for kept in waiting.values()], failure(self._as_celery_raises(error)))
+            unknown = OutcomeUnknown(self._as_celery_raises(error))
+            self._settle([kept.owner for kept in waiting.values()], unknown)
             self.producer.connection.collect()
-        finally:
-            self._messages = []
-            self._frames.pieces = []
 
     def _is_worth_asking(self, connection: Any) -> bool:
         if connection.server_properties.get("product") != "RabbitMQ":
