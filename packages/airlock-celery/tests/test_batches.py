@@ -9,10 +9,14 @@ import base64
 import datetime as dt
 import importlib
 import json
+import os
 import re
 import secrets
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -31,9 +35,10 @@ from airlock.integrations.executors.celery import CeleryExecutor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from celery import Celery
+
+    from services import Broker
 
 #: The transports, and how their messages go to the broker.
 TRANSPORTS = {
@@ -718,7 +723,7 @@ def test_an_unknown_way_to_use_redis_goes_one_by_one(
     def put(channel: Any, queue: str, message: Any, **_: Any) -> None:
         if json.loads(base64.b64decode(message["body"]))[0] == ["3"]:
             with channel.conn_or_acquire() as client:
-                client.linsert
+                client.linsert(queue, message)
         return known(channel, queue, message)
 
     known = redis_transport.Channel._put
@@ -755,3 +760,23 @@ def test_only_results_that_somebody_keeps_are_subscribed_to(shop: Shop) -> None:
     kept[0].backend.store_result(kept[0].id, "done", "SUCCESS")
     assert kept[0].get(timeout=10) == "done"
     kept.clear()
+
+
+# Instrumentation
+
+
+@pytest.mark.parametrize("instrumentation", ["opentelemetry", "sentry"])
+def test_an_instrumentation_sees_the_same(instrumentation: str, broker: Broker) -> None:
+    program = [sys.executable, str(Path(__file__).with_name("instrumented.py")), instrumentation]
+
+    run = subprocess.run(
+        program, env=os.environ | broker.environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert run.returncode == 0, run.stderr
+    (spans_alone, messages_alone), (spans, messages) = json.loads(run.stdout)
+    assert len(messages) == 20
+    assert len(spans) >= 20
+    assert (spans, messages) == (spans_alone, messages_alone)
+    traced = "traceparent" if instrumentation == "opentelemetry" else "sentry-trace"
+    assert all(traced in headers for headers, _ in messages)
