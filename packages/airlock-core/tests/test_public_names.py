@@ -17,7 +17,7 @@ FUNCTIONS = {
     "scope",
     "scoped",
 }
-WHEN_WHAT_HOW = {"Configuration", "Executor", "Intent", "Policy", "Scope"}
+WHEN_WHAT_HOW = {"Configuration", "Executor", "Intent", "OutcomeUnknown", "Policy", "Scope"}
 POLICIES = {"AllowAll", "AllowTasks", "AssertNoEffects", "BlockTasks", "DropAll", "LogOnFlush"}
 ERRORS = {
     "AirlockError",

@@ -138,3 +138,64 @@ def test_effects_are_in_no_scope_also_when_the_commit_comes_in_another_one(on_da
     later.discard()
 
     assert ran == [None]
+
+
+# Executors that take several at a time
+
+
+class Crate(Fussy):
+    """The same, for several at a time: it stops at the first that fails.
+
+    Args:
+        error: what became of the intents named `bad`.
+    """
+
+    def dispatch_many(self, intents):
+        outcomes = []
+        for intent in intents:
+            self.given.append(intent.args[0])
+            outcomes.append(self.error if intent.name == "bad" else None)
+            if outcomes[-1]:
+                break
+        return outcomes
+
+
+def test_failing_dispatch_of_several_at_a_time_does_not_keep_the_others_from_going(enqueued, log):
+    error = ValueError("broken")
+    executor = Crate(error)
+    scope = enqueued(executor=executor)
+
+    assert executor.given == [1, 2, 3, 4]
+    assert [intent.args for intent in scope.dispatched_intents] == [(1,), (3,)]
+    assert [intent.args for intent in scope.undispatched_intents] == [(2,), (4,)]
+    assert [record.exc_info[1] for record in log.records] == [error, error]
+    for record, intent in zip(log.records, scope.undispatched_intents, strict=True):
+        assert f"bad (id {intent.id}, enqueued at {intent.origin}) was not dispatched" in record.getMessage()
+
+
+def test_dispatch_of_which_nobody_knows_whether_it_failed_is_logged_as_such(enqueued, log):
+    lost = ConnectionError("lost")
+
+    class Losing(Crate):
+        def dispatch_many(self, intents):
+            return [airlock.OutcomeUnknown(lost)] * len(intents)
+
+    scope = enqueued(executor=Losing(None))
+
+    assert scope.unknown_intents == scope.undispatched_intents == scope.intents
+    assert [record.exc_info[1] for record in log.records] == [lost] * 4
+    for record, intent in zip(log.records, scope.intents, strict=True):
+        assert intent.id in record.getMessage()
+        assert "nobody can tell" in record.getMessage()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=repr)
+def test_interrupt_during_dispatch_of_several_stops_it_and_propagates(on_database, error):
+    executor = Crate(error)
+    scope = airlock.scope(executor=executor)
+    with pytest.raises(type(error)), scope:
+        for number, name in enumerate(["good", "bad", "good"]):
+            airlock.enqueue(abs, number, _name=name)
+
+    assert executor.given == [0, 1]
+    assert [intent.args for intent in scope.undispatched_intents] == [(1,), (2,)]

@@ -25,7 +25,7 @@ from airlock._errors import (
     ScopeStateError,
     UsageError,
 )
-from airlock._executors import Executor
+from airlock._executors import Executor, OutcomeUnknown
 from airlock._intent import Intent
 from airlock._policies import (
     AllowAll,
@@ -52,6 +52,7 @@ __all__ = [
     "Intent",
     "LogOnFlush",
     "NoScopeError",
+    "OutcomeUnknown",
     "Policy",
     "PolicyEnqueueError",
     "PolicyViolation",

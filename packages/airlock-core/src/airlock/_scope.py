@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, overload
 
 from airlock import _configuration
 from airlock._errors import AirlockError, ScopeStateError, UsageError
-from airlock._executors import check_executor
+from airlock._executors import OutcomeUnknown, check_executor, outcomes_of
 from airlock._intent import Details, Intent, full_name_of
 from airlock._place import JUDGING, NO_PLACE, PLAIN, Here, NoScope, Place, get_here, joined, judging, no_scope, set_here
 from airlock._policies import check_policy
 from airlock.integrations.executors.sync import sync_executor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     from airlock._executors import Executor
@@ -125,6 +125,7 @@ class Scope:
     _snapshot: Sequence[Intent] | None = None
     _due: Sequence[Intent] = ()
     _dispatched: tuple[Intent, ...] = ()
+    _unknown: tuple[Intent, ...] = ()
 
     _log_cls: type[_Log] = _Log
     _detached_cls: type[DetachedScope]
@@ -322,6 +323,9 @@ class Scope:
     def dispatch_all(self, intents: Sequence[Intent]) -> None:
         """Hand the intents to the executor, in order, stopping at the first failure.
 
+        Two or more go together to an executor that has a `dispatch_many`. Of those after the one that failed, some may
+        then have gone out with it; `dispatched_intents` tells which.
+
         An override may dispatch later, or in parts, by calling this with some of them; `dispatched_intents` keeps
         account.
 
@@ -332,17 +336,49 @@ class Scope:
             Exception: what the executor raises, with a note that names the intent.
         """
         executor = sync_executor if self._executor is None else self._executor
+        if len(intents) > 1 and hasattr(executor, "dispatch_many"):
+            for failed in self._dispatching(intents):
+                if failed:
+                    raise self._noted(failed)
+            return
         for intent in intents:
             try:
                 executor(intent)
             except BaseException as error:
-                error.add_note(
-                    f"This happened while dispatching {intent.name} (id {intent.id}), enqueued at "
-                    + (intent.origin or "a place that is not known: turn capture_origin on to see it.")
-                )
+                error.add_note(_about(intent))
                 self._dispatched += tuple(intents[: intents.index(intent)])
                 raise
         self._dispatched += tuple(intents)
+
+    def _dispatching(self, intents: Sequence[Intent]) -> Iterator[dict[Intent, BaseException]]:
+        """Hand the intents to the executor, as many at a time as it takes, and keep account.
+
+        Yields:
+            Those of them that were not carried out, or perhaps not, and why.
+        """
+        executor = sync_executor if self._executor is None else self._executor
+        begin = 0
+        while begin < len(intents):
+            remaining = intents[begin:] if begin else intents
+            outcomes = outcomes_of(executor, remaining)
+            tried = list(zip(remaining, outcomes, strict=False))
+            self._dispatched += tuple(intent for intent, outcome in tried if outcome is None)
+            self._unknown += tuple(intent for intent, outcome in tried if isinstance(outcome, OutcomeUnknown))
+            yield {
+                intent: outcome.error if isinstance(outcome, OutcomeUnknown) else outcome
+                for intent, outcome in tried
+                if outcome is not None
+            }
+            begin += len(outcomes)
+
+    def _noted(self, failed: dict[Intent, BaseException]) -> BaseException:
+        (intent, error), *others = failed.items()
+        error.add_note(_about(intent))
+        if others:
+            error.add_note(f"With it failed {len(others)} more: see undispatched_intents.")
+        if not failed.keys().isdisjoint(self._unknown):
+            error.add_note("Nobody knows whether those in unknown_intents were dispatched: again may be twice.")
+        return error
 
     # -- What it holds ---------------------------------------------------------------------------------------------
 
@@ -380,6 +416,11 @@ class Scope:
         due = self._due if self._state == "flushed" else self.intents
         dispatched = set(self._dispatched)
         return [intent for intent in due if intent not in dispatched]
+
+    @property
+    def unknown_intents(self) -> list[Intent]:
+        """Those of the undispatched intents that may have gone out all the same: the executor cannot tell."""
+        return list(self._unknown)
 
     @property
     def is_active(self) -> bool:
@@ -499,6 +540,12 @@ class DetachedScope(Scope):
 
 
 Scope._detached_cls = DetachedScope
+
+
+def _about(intent: Intent) -> str:
+    return f"This happened while dispatching {intent.name} (id {intent.id}), enqueued at " + (
+        intent.origin or "a place that is not known: turn capture_origin on to see it."
+    )
 
 
 def _still_open(current: Here) -> Here:

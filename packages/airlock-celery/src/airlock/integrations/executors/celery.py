@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -12,6 +14,8 @@ from kombu.exceptions import OperationalError
 
 try:
     from airlock import Intent  # noqa: TC001 - not only a type here, but what tells ours from another `airlock`
+    from airlock._executors import outcomes_of
+    from airlock.integrations.executors._celery_batch import MAX_INTENTS, Batch, open_batch
     from airlock.integrations.executors.sync import sync_executor
 except ImportError as error:
     raise ImportError(
@@ -20,7 +24,9 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+    from airlock._executors import Outcome
 
 #: What of `task_publish_retry_policy` is about connecting.
 _OF_CONNECTING = ("max_retries", "interval_start", "interval_step", "interval_max")
@@ -55,40 +61,103 @@ class CeleryExecutor:
         return isinstance(task, str)
 
     def __call__(self, intent: Intent, /) -> object:
+        task = self._to_publish(intent)
+        if task is None:
+            return sync_executor(intent)
+        app = _app_of(task)
+        self._ask_for_broker(app, intent.dispatch_options)
+        try:
+            return self._publish(task, intent)
+        except Exception:
+            self._broker_is_there[app] = False
+            raise
+
+    def dispatch_many(self, intents: Sequence[Intent], /) -> list[Outcome]:
+        """Publish intents over one producer; on Redis and RabbitMQ, in one round trip.
+
+        Signals, routers and overrides of `apply_async` are called, and messages arrive, as one by one and in the same
+        order. A callable among them is called when all before it were sent.
+
+        Args:
+            intents: what to publish. At most 1000, of about 4 MiB in all, go to the broker together.
+
+        Returns:
+            What became of the intents, up to the first that failed: for each `None` if the broker has it, the exception
+            if not, or `airlock.OutcomeUnknown`. On RabbitMQ without `confirm_publish`, fewer than 16 messages at a time
+            count as accepted when they are written to the connection, as always with Celery.
+        """
+        outcomes: list[Outcome] = []
+        for app, run in groupby(intents[:MAX_INTENTS], partial(self._app_to_publish_by, {})):
+            together = list(run)
+            outcomes += self._one_by_one(together) if app is None else self._together(app, together)
+            if any(outcomes):
+                break
+        return outcomes
+
+    def _app_to_publish_by(self, eager: dict[Celery, bool], intent: Intent) -> Celery | None:
+        """The app over whose producer the intent can be published together with others, if there is one."""
+        task = self._to_publish(intent)
+        # A subclass that looks at each intent goes on doing so.
+        if task is None or type(self).__call__ is not CeleryExecutor.__call__:
+            return None
+        app = _app_of(task)
+        if app not in eager:
+            eager[app] = app.conf.task_always_eager
+        return None if eager[app] or _brings_its_own(intent.dispatch_options) else app
+
+    def _one_by_one(self, intents: list[Intent]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for intent in intents:
+            outcomes += outcomes_of(self, [intent])
+            if outcomes[-1] is not None:
+                break
+        return outcomes
+
+    def _together(self, app: Celery, intents: list[Intent]) -> list[Outcome]:
+        known = self._broker_is_there.get(app)
+        self._broker_is_there[app] = False
+        batch: Batch | None = None
+        try:
+            with open_batch(app, partial(_patience, app, known)) as batch:
+                for intent in intents:
+                    batch.begin()
+                    try:
+                        self._publish(self._to_publish(intent), intent)
+                    except BaseException as error:
+                        batch.fail(error)
+                    if batch.is_full:
+                        break
+                batch.send()
+                outcomes = batch.outcomes()
+        except BaseException as error:
+            if batch is not None:
+                raise
+            return [error] * len(intents)  # there is no broker
+        self._broker_is_there[app] = not any(outcomes)
+        return outcomes
+
+    def _to_publish(self, intent: Intent) -> Task[..., Any] | Signature[Any] | TaskBelowOverride | None:
+        """What of the intent has an `apply_async`, if it is not just to be called."""
         task = intent.task
         if isinstance(task, str):
             # As a signature does: a task that this process knows has options of its own, any other is just sent.
             app = self._app or current_app
             task = app.tasks.get(task) or app.signature(task)
-        if not isinstance(task, (Task, Signature, TaskBelowOverride)):
-            return sync_executor(intent)
-        return self._publish(task, intent)
+        return task if isinstance(task, (Task, Signature, TaskBelowOverride)) else None
 
-    def _publish(self, task: Task[..., Any] | Signature[Any] | TaskBelowOverride, intent: Intent) -> object:
-        # What has no app of its own, such as the signature of an unknown name, has a proxy of the current one.
-        app = task.app._get_current_object() if isinstance(task.app, Proxy) else task.app
-        options = {"task_id": intent.id, **intent.dispatch_options}
-        self._ask_for_broker(app, options)
-        try:
-            return task.apply_async(intent.args, dict(intent.kwargs), **options)
-        except Exception:
-            self._broker_is_there[app] = False
-            raise
+    def _publish(self, task: Any, intent: Intent) -> object:
+        return task.apply_async(intent.args, dict(intent.kwargs), **{"task_id": intent.id, **intent.dispatch_options})
 
     def _ask_for_broker(self, app: Celery, options: Mapping[str, Any]) -> None:
         # Before it publishes, `apply_async` subscribes to the result. If that is on a Redis which is down, Celery tries
         # again for 19 seconds (seen in 5.4 to 5.7) - for every single intent. The broker is most often the same server,
         # and tells at once; so ask it before the first intent, and again after every failure.
         known = self._broker_is_there.get(app)
-        if known or app.conf.task_always_eager or not options.keys().isdisjoint(("connection", "producer")):
+        if known or app.conf.task_always_eager or _brings_its_own(options):
             return
-        retry: dict[str, Any] = {"max_retries": 0}
-        if known is None and app.conf.task_publish_retry:
-            policy = app.conf.task_publish_retry_policy
-            retry |= {name: policy[name] for name in _OF_CONNECTING if name in policy}
         with app.connection_for_write() as connection:
             try:
-                connection.ensure_connection(**retry)
+                connection.ensure_connection(**_patience(app, known))
             except OperationalError as error:
                 self._broker_is_there[app] = False
                 error.add_note(f"The broker at {connection.as_uri()} cannot be reached.")
@@ -97,6 +166,25 @@ class CeleryExecutor:
 
     def __repr__(self) -> str:
         return "celery_executor" if self is celery_executor else f"CeleryExecutor({self._app!r})"
+
+
+def _app_of(task: Task[..., Any] | Signature[Any] | TaskBelowOverride) -> Celery:
+    # What has no app of its own, such as the signature of an unknown name, has a proxy of the current one.
+    app: Celery = task.app._get_current_object() if isinstance(task.app, Proxy) else task.app
+    return app
+
+
+def _brings_its_own(options: Mapping[str, Any]) -> bool:
+    return not options.keys().isdisjoint(("connection", "producer"))
+
+
+def _patience(app: Celery, known: bool | None) -> dict[str, Any]:
+    """How to connect: as to publish, and without trying again if the broker was not there when it was last needed."""
+    retry: dict[str, Any] = {"max_retries": 0}
+    if known is not False and app.conf.task_publish_retry:
+        policy = app.conf.task_publish_retry_policy
+        retry |= {name: policy[name] for name in _OF_CONNECTING if name in policy}
+    return retry
 
 
 class TaskBelowOverride:

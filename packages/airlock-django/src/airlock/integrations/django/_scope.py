@@ -68,15 +68,17 @@ class _LoggingScope(Scope):
 
     def _dispatch_each(self, intents: Sequence[Intent]) -> None:
         with no_scope():  # a commit may come in another scope
-            for intent in intents:
-                try:
-                    super().dispatch_all([intent])
-                except Exception:
-                    logger.exception(
-                        "%s (id %s, enqueued at %s) was not dispatched",
+            for failed in self._dispatching(intents):
+                for intent, error in failed.items():
+                    if not isinstance(error, Exception):
+                        raise error
+                    logger.error(
+                        "%s (id %s, enqueued at %s) was not dispatched%s",
                         intent.name,
                         intent.id,
                         intent.origin or "a place that is not known: set AIRLOCK['CAPTURE_ORIGIN'] to see it",
+                        ", or perhaps it was: nobody can tell" if intent in self._unknown else "",
+                        exc_info=error,
                     )
 
     async def _flush_async(self) -> None:

@@ -1,0 +1,660 @@
+"""Publishing many tasks for the price of one: all that Airlock assumes about the inner workings of Kombu and below.
+
+A `Batch` lends one producer to every `apply_async` of its thread. So Celery does all that it does for a single task:
+routers, signals, overrides, serialisers. Only the last step is another one, where a message goes to the transport: it
+is kept there, and goes to the broker together with others.
+
+- Redis: where a channel pushes a message (`_put`, `_put_fanout`), it finds something that notes the command, instead of
+  a client. All commands are written in one go, and the answers read one by one.
+- Results on Redis: `apply_async` subscribes to the result, and unsubscribes when nobody keeps the `AsyncResult`, which
+  is at once. That is put off until the messages are sent, for those results that somebody still has by then.
+- py-amqp: in place of the channel's `basic_publish` is one that has py-amqp make the frames, and keeps them. All frames
+  are written in one go, and where the broker confirms, it is waited for once.
+
+This is what Kombu 5.3 to 5.7, redis-py 4.5 to 8 and py-amqp 5.1 to 5.4 have in common. With any other version or
+transport the messages go to the broker one by one, over the one producer. The tests of this module compare what arrives
+in the broker, with each version in the matrix.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from contextlib import contextmanager, suppress
+from functools import cache, partial
+from itertools import count, takewhile
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary, WeakSet
+
+import amqp
+from amqp import spec
+from amqp.exceptions import MessageNacked
+from amqp.method_framing import frame_writer
+from amqp.serialization import dumps as amqp_dumps
+
+from airlock import OutcomeUnknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from celery import Celery
+
+    from airlock._executors import Outcome
+
+logger = logging.getLogger("airlock")
+
+#: How many intents, and about how many bytes, go to the broker together, so that memory stays bounded.
+MAX_INTENTS = 1000
+MAX_BYTES = 4 * 1024 * 1024
+
+#: The versions that this module knows: from, and below.
+_KNOWN = {"kombu": ((5, 3), (5, 8)), "amqp": ((5, 1), (5, 5)), "redis": ((4, 5), (9, 0))}
+
+
+class Batch:
+    """Messages that a thread publishes over one producer, for one intent after the other.
+
+    This one hands each to the broker at once: it is for the transports that are not known here.
+    """
+
+    def __init__(self, app: Celery, producer: Any) -> None:
+        self.app = app
+        self.producer = producer
+        #: What became of the messages of each intent, and what kept it from having (more of) them.
+        self._results: list[list[Outcome]] = []
+
+    def begin(self) -> None:
+        """Have what is published from now on belong to the next intent."""
+        self._results.append([])
+
+    def fail(self, error: BaseException) -> None:
+        """Note that the intent could not be published, or not all of it."""
+        self._results[-1].append(error)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether to take no more intents: there are enough, or one has failed."""
+        return len(self._results) >= MAX_INTENTS or any(self._results[-1])
+
+    def send(self) -> None:
+        """Hand what was kept to the broker. What goes wrong is in the outcomes."""
+
+    def outcomes(self) -> list[Outcome]:
+        """What became of the intents, once all was sent."""
+        return list(map(_joint, self._results))
+
+    def attach(self) -> None:
+        """Begin to keep what goes through the producer."""
+
+    def detach(self) -> None:
+        """Leave the producer as it was."""
+
+    def is_alive(self) -> bool:
+        """Whether the connection, which may have been made long ago, seems to be there still."""
+        return True
+
+
+def _joint(results: list[Outcome]) -> Outcome:
+    # A group has several messages, an override of `apply_async` perhaps none.
+    failures = [result for result in results if result is not None]
+    if not failures:
+        return None
+    first = failures[0]
+    if isinstance(first, OutcomeUnknown):
+        return first
+    certain = len(failures) == len(results) and not any(isinstance(result, OutcomeUnknown) for result in failures)
+    return first if certain else OutcomeUnknown(first)
+
+
+class _CollectingBatch(Batch):
+    """Keeps the messages until they are sent together."""
+
+    def __init__(self, app: Celery, producer: Any) -> None:
+        super().__init__(app, producer)
+        self._channel: Any = None
+        #: What was declared on that channel, by `id()`.
+        self._declared: dict[int, Any] = {}
+        self._size = 0
+        self._has_failed = False
+        #: What there is to call, by the id of a task, to subscribe to its result.
+        self.subscriptions: dict[str, Callable[[], object]] = {}
+
+    @property
+    def is_full(self) -> bool:
+        return self._has_failed or super().is_full
+
+    def attach(self) -> None:
+        self._publish = self.producer._publish
+        self._maybe_declare = self.producer.maybe_declare
+        self.producer._publish = self._publish_here
+        self.producer.maybe_declare = self._declare_once
+        self._attach_to(self.producer.channel)
+
+    def detach(self) -> None:
+        del self.producer._publish, self.producer.maybe_declare
+        self._detach()
+
+    def _publish_here(self, *args: Any, **kwargs: Any) -> Any:
+        self._follow(self.producer.channel)
+        return self._publish(*args, **kwargs)
+
+    def _follow(self, channel: Any) -> None:
+        # When Kombu loses a connection, as it may while it declares a queue, it goes on with another channel.
+        if channel is not self._channel:
+            self._detach()
+            self._declared.clear()
+            self._attach_to(channel)
+
+    def _declare_once(self, entity: Any, *args: Any, **kwargs: Any) -> Any:
+        # That something was declared before costs Kombu a good part of a publish to find out.
+        if self._declared.get(id(entity)) is entity:
+            return False
+        declared = self._maybe_declare(entity, *args, **kwargs)
+        if self.producer.channel is self._channel and getattr(entity, "can_cache_declaration", False):
+            self._declared[id(entity)] = entity
+        return declared
+
+    def send(self) -> None:
+        self._size = 0
+        waiting = self._waiting()
+        if not waiting:
+            return
+        try:
+            subscriptions, self.subscriptions = self.subscriptions, {}
+            for subscribe in subscriptions.values():
+                subscribe()
+            if not self.is_alive():
+                _reconnect(self.producer, {"max_retries": 0})
+            self._follow(self.producer.channel)
+        except BaseException as error:
+            self._forget()
+            self._settle(waiting, self._as_celery_raises(error))
+        else:
+            self._send()
+
+    @property
+    def _owner(self) -> int:
+        """The intent that is being published."""
+        return len(self._results) - 1
+
+    def _has_grown(self, size: int) -> None:
+        self._size += size
+        if self._size >= MAX_BYTES:
+            self.send()
+
+    def _settle(self, owners: Iterable[int], outcome: Outcome) -> None:
+        for owner in owners:
+            self._results[owner].append(outcome)
+        self._has_failed = self._has_failed or outcome is not None
+
+    def _as_celery_raises(self, error: BaseException) -> BaseException:
+        around = self.producer.connection._reraise_as_library_errors()
+        around.__enter__()
+        try:
+            around.__exit__(type(error), error, error.__traceback__)
+        except BaseException as known:
+            return known
+        return error
+
+    def _attach_to(self, channel: Any) -> None:
+        raise NotImplementedError
+
+    def _detach(self) -> None:
+        raise NotImplementedError
+
+    def _waiting(self) -> list[int]:
+        """The intents that the kept messages belong to."""
+        raise NotImplementedError
+
+    def _forget(self) -> None:
+        """Keep them no longer."""
+        raise NotImplementedError
+
+    def _send(self) -> None:
+        raise NotImplementedError
+
+
+def _not_sent(error: BaseException) -> Outcome:
+    return error
+
+
+# -- Redis -------------------------------------------------------------------------------------------------------------
+
+
+class _UnknownError(Exception):
+    """Kombu uses Redis in a way that is not known here."""
+
+
+class _Notes:
+    """Stands in for a Redis client where a channel delivers a message, and notes what is to be done."""
+
+    def __init__(self) -> None:
+        self.commands: list[tuple[str, str, Any]] = []
+
+    def lpush(self, key: str, message: str) -> None:
+        self.commands.append(("LPUSH", key, message))
+
+    def publish(self, topic: str, message: str) -> None:
+        self.commands.append(("PUBLISH", topic, message))
+
+    def pexpire(self, key: str, milliseconds: int) -> None:
+        self.commands.append(("PEXPIRE", key, milliseconds))
+
+    def pipeline(self) -> _Notes:
+        return self
+
+    def execute(self) -> None:
+        """Nothing: that comes later."""
+
+    def __enter__(self) -> _Notes:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing: there is no connection to give back."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise _UnknownError(name)
+
+
+class _RedisBatch(_CollectingBatch):
+    def __init__(self, app: Celery, producer: Any) -> None:
+        super().__init__(app, producer)
+        self._commands: list[tuple[int, tuple[str, str, Any]]] = []
+
+    def is_alive(self) -> bool:
+        try:
+            with _connection_of(self.producer.channel):
+                return True
+        except Exception:
+            return False
+
+    def _attach_to(self, channel: Any) -> None:
+        for name in ("_put", "_put_fanout"):
+            setattr(channel, name, self._noting(channel, getattr(channel, name)))
+        self._channel = channel
+
+    def _detach(self) -> None:
+        del self._channel._put, self._channel._put_fanout
+
+    def _noting(self, channel: Any, put: Callable[..., Any]) -> Callable[..., Any]:
+        def note(*args: Any, **kwargs: Any) -> Any:
+            notes = _Notes()
+            channel.conn_or_acquire = lambda client=None: notes
+            try:
+                put(*args, **kwargs)
+            except _UnknownError as unknown:
+                logger.debug("%r uses %s, which is not known here: messages go one by one", channel, unknown)
+                notes.commands.clear()
+                known = False
+            else:
+                known = True
+            finally:
+                del channel.conn_or_acquire
+            if not known:
+                self.send()
+                return put(*args, **kwargs)
+            self._commands += [(self._owner, command) for command in notes.commands]
+            self._has_grown(sum(len(last) for *_, last in notes.commands if isinstance(last, str)))
+            return None
+
+        return note
+
+    def _waiting(self) -> list[int]:
+        return [owner for owner, _ in self._commands]
+
+    def _forget(self) -> None:
+        self._commands = []
+
+    def _send(self) -> None:
+        unanswered = self._waiting()[::-1]
+        failure: Callable[[BaseException], Outcome] = _not_sent
+        try:
+            prefixed = self._channel.client._prefix_args if self._channel.global_keyprefix else list
+            commands = [prefixed(command) for _, command in self._commands]
+            self._forget()
+            with _connection_of(self._channel) as connection:
+                packed = b"".join(connection.pack_commands(commands))
+                failure = OutcomeUnknown
+                connection.send_packed_command([packed])
+                while unanswered:
+                    try:
+                        connection.read_response()
+                    except self._channel.ResponseError as refusal:
+                        self._settle([unanswered.pop()], self._as_celery_raises(refusal))
+                    else:
+                        self._settle([unanswered.pop()], None)
+        except BaseException as error:
+            self._settle(reversed(unanswered), failure(self._as_celery_raises(error)))
+
+
+@contextmanager
+def _connection_of(channel: Any) -> Iterator[Any]:
+    """A connection of redis-py, which has just seen that it is alive; it is closed if its use fails."""
+    pool = channel.pool
+    try:
+        connection = pool.get_connection()
+    except TypeError:  # before redis-py 5.3
+        connection = pool.get_connection("LPUSH")
+    try:
+        yield connection
+    except BaseException:
+        connection.disconnect()
+        raise
+    finally:
+        pool.release(connection)
+
+
+# -- AMQP --------------------------------------------------------------------------------------------------------------
+
+#: From how many messages on RabbitMQ is asked whether it has got them, though it does not confirm. They are handed to
+#: the network all at once, so a connection that breaks could lose all of them unnoticed, and not just the last few.
+ASK_FROM = 16
+#: For how many seconds the answer is waited for. A broker that is short of memory or disk does not read on.
+ASK_FOR = 5.0
+
+
+class _Message(NamedTuple):
+    owner: int
+    message: Any
+    exchange: str
+    routing_key: str
+    mandatory: bool
+    immediate: bool
+
+
+class _Frames:
+    """Stands in for the transport of py-amqp where frames are made, and keeps them."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.size = 0
+
+    def write(self, frame: Any) -> None:
+        self.pieces.append(bytes(frame))
+        self.size += len(frame)
+
+
+class _Confirmed(NamedTuple):
+    """A channel where the broker confirms. It is our own: the broker counts messages, and only so do we as well."""
+
+    channel: Any
+    tags: Iterator[int]
+
+
+#: By connection of py-amqp.
+_confirmed: WeakKeyDictionary[Any, _Confirmed] = WeakKeyDictionary()
+
+
+def _confirmed_on(connection: Any) -> _Confirmed:
+    confirmed = _confirmed.get(connection)
+    if confirmed is None or not confirmed.channel.is_open:
+        channel = connection.channel()
+        channel.confirm_select()
+        confirmed = _confirmed[connection] = _Confirmed(channel, count(1))
+    return confirmed
+
+
+class _AmqpBatch(_CollectingBatch):
+    def __init__(self, app: Celery, producer: Any) -> None:
+        super().__init__(app, producer)
+        self._messages: list[_Message] = []
+
+    def is_alive(self) -> bool:
+        # Reads what has come meanwhile: perhaps that the broker has closed the connection.
+        try:
+            while True:
+                self.producer.channel.connection.drain_events(timeout=0)
+        except TimeoutError:
+            return True
+        except Exception:
+            return False
+
+    def _attach_to(self, channel: Any) -> None:
+        connection = channel.connection
+        self._tags: Iterator[int] | None = None
+        self._target = channel
+        if connection.confirm_publish:
+            self._target, self._tags = _confirmed_on(connection)
+        self._frames = _Frames()
+        self._write_frame = frame_writer(connection, self._frames)
+        for message in self._messages:
+            self._make_frames(message)
+        self._publish_now = channel.basic_publish
+        # Where the broker is to confirm, py-amqp has put one there itself.
+        self._put_there = vars(channel).get("basic_publish")
+        channel.basic_publish = self._collect
+        self._channel = channel
+
+    def _detach(self) -> None:
+        if self._put_there is None:
+            del self._channel.basic_publish
+        else:
+            self._channel.basic_publish = self._put_there
+
+    def _collect(
+        self,
+        message: Any,
+        exchange: str = "",
+        routing_key: str = "",
+        mandatory: bool = False,
+        immediate: bool = False,
+        **timeouts: float | None,
+    ) -> Any:
+        if self._channel.connection is None:
+            raise amqp.RecoverableConnectionError("connection already closed")  # so Kombu makes another
+        if any(timeout is not None for timeout in timeouts.values()):
+            self.send()
+            return self._publish_now(message, exchange, routing_key, mandatory, immediate, **timeouts)
+        kept = _Message(self._owner, message, exchange, routing_key, mandatory, immediate)
+        before = self._frames.size
+        self._make_frames(kept)
+        self._messages.append(kept)
+        self._has_grown(self._frames.size - before)
+        return None
+
+    def _make_frames(self, kept: _Message) -> None:
+        arguments = amqp_dumps("Bssbb", (0, kept.exchange, kept.routing_key, kept.mandatory, kept.immediate))
+        self._write_frame(1, self._target.channel_id, spec.Basic.Publish, arguments, kept.message)
+
+    def _waiting(self) -> list[int]:
+        return [kept.owner for kept in self._messages]
+
+    def _forget(self) -> None:
+        self._messages = []
+        self._frames.pieces = []
+
+    def _send(self) -> None:
+        connection = self._target.connection
+        # By the number that the broker gives them, if it confirms.
+        waiting = {tag: kept for kept, tag in zip(self._messages, self._tags or count(), strict=False)}
+        asks = self._tags is None and self._is_worth_asking(connection)
+        if asks:
+            self._write_frame(1, self._target.channel_id, spec.Channel.Flow, amqp_dumps("b", (True,)), None)
+        frames = memoryview(b"".join(self._frames.pieces))
+        self._forget()
+        try:
+            with self._hearing_of(waiting):
+                connection.transport.write(frames)
+                connection.bytes_sent += len(waiting)
+                if self._tags is not None:
+                    while waiting:
+                        connection.drain_events()
+                elif asks:
+                    with suppress(TimeoutError):
+                        self._target.wait(spec.Channel.FlowOk, timeout=ASK_FOR)
+            self._settle([kept.owner for kept in waiting.values()], None)
+        except BaseException as error:
+            unknown = OutcomeUnknown(self._as_celery_raises(error))
+            self._settle([kept.owner for kept in waiting.values()], unknown)
+            self.producer.connection.collect()
+
+    def _is_worth_asking(self, connection: Any) -> bool:
+        if connection.server_properties.get("product") != "RabbitMQ":
+            return False
+        return len(self._messages) >= ASK_FROM or any(kept.mandatory for kept in self._messages)
+
+    @contextmanager
+    def _hearing_of(self, waiting: dict[int, _Message]) -> Iterator[None]:
+        """Settle what the broker confirms, refuses or returns, and no longer wait for it."""
+
+        def settle(tags: list[int], outcome: Outcome) -> None:
+            self._settle([waiting.pop(tag).owner for tag in tags if tag in waiting], outcome)
+
+        def those(tag: int, multiple: bool) -> list[int]:
+            return list(takewhile(lambda waited: waited <= tag, waiting)) if multiple else [tag]
+
+        def on_ack(tag: int, multiple: bool) -> None:
+            settle(those(tag, multiple), None)
+
+        def on_nack(tag: int, multiple: bool) -> None:
+            settle(those(tag, multiple), self._as_celery_raises(MessageNacked()))
+
+        def on_return(error: Exception, exchange: str, routing_key: str, message: Any) -> None:
+            returned = (exchange, routing_key, message.properties.get("correlation_id"))
+            for tag, kept in waiting.items():
+                if (kept.exchange, kept.routing_key, kept.message.properties.get("correlation_id")) == returned:
+                    settle([tag], self._as_celery_raises(error))
+                    return
+
+        events = self._target.events
+        heard: dict[str, Callable[..., None]] = {"basic_ack": on_ack, "basic_nack": on_nack}
+        if others := self._channel.events.get("basic_return"):
+            events["basic_return"] = others  # who listens for what is returned takes care of it
+        else:
+            heard["basic_return"] = on_return
+        for event, callback in heard.items():
+            events[event].add(callback)
+        try:
+            yield
+        finally:
+            for event, callback in heard.items():
+                events[event].discard(callback)
+
+
+# -- Opening a batch ---------------------------------------------------------------------------------------------------
+
+
+class _Here(threading.local):
+    batch: Batch | None = None
+
+
+_here = _Here()
+#: The apps and the result back ends that know about batches.
+_aware: WeakSet[Any] = WeakSet()
+
+
+@contextmanager
+def open_batch(app: Celery, patience: Callable[[], Mapping[str, Any]]) -> Iterator[Batch]:
+    """Lend one producer to all `apply_async` calls of this thread, and keep their messages where that is possible.
+
+    Args:
+        app: whose tasks are published; those of others are left alone.
+        patience: asked how to connect, if need be; the arguments of `kombu.Connection.ensure_connection`.
+
+    Raises:
+        kombu.exceptions.OperationalError: if the broker cannot be reached.
+    """
+    around = _here.batch
+    if around is not None:
+        around.send()
+        if around.app is app:
+            # An override of `apply_async` has flushed a scope. There may be no other producer to be had.
+            around.detach()
+            _here.batch = Batch(app, around.producer)
+            try:
+                yield _here.batch
+            finally:
+                _here.batch = around
+                around.attach()
+            return
+    _lend_producers_of(app)
+    _put_off_subscriptions_of(app.backend)
+    with app.producer_or_acquire() as producer:
+        batch = _connected(app, producer, patience)
+        batch.attach()
+        _here.batch = batch
+        try:
+            yield batch
+        finally:
+            _here.batch = around
+            batch.detach()
+
+
+def _lend_producers_of(app: Celery) -> None:
+    # An argument `producer` would do as well, but overrides of `apply_async` would see it.
+    if app in _aware:
+        return
+    acquire = app.producer_or_acquire
+
+    def producer_or_acquire(producer: Any = None) -> Any:
+        batch = _here.batch
+        if batch is not None and batch.app is app:
+            if producer is None:
+                producer = batch.producer
+            elif producer is not batch.producer:
+                batch.send()  # first, so that the order is kept
+        return acquire(producer)
+
+    app.producer_or_acquire = producer_or_acquire  # type: ignore[method-assign]
+    _aware.add(app)
+
+
+def _put_off_subscriptions_of(backend: Any) -> None:
+    module = sys.modules.get("celery.backends.redis")
+    if module is None or backend in _aware or type(backend).on_task_call is not module.RedisBackend.on_task_call:
+        return
+    subscribe = backend.on_task_call
+    unsubscribe = backend.result_consumer.cancel_for
+
+    def on_task_call(producer: Any, task_id: str) -> None:
+        batch = _here.batch
+        if isinstance(batch, _CollectingBatch) and producer is batch.producer:
+            batch.subscriptions[task_id] = partial(subscribe, producer, task_id)
+        else:
+            subscribe(producer, task_id)
+
+    def cancel_for(task_id: str) -> None:
+        batch = _here.batch
+        if not isinstance(batch, _CollectingBatch) or batch.subscriptions.pop(task_id, None) is None:
+            unsubscribe(task_id)
+
+    backend.on_task_call = on_task_call
+    backend.result_consumer.cancel_for = cancel_for
+    _aware.add(backend)
+
+
+def _connected(app: Celery, producer: Any, patience: Callable[[], Mapping[str, Any]]) -> Batch:
+    connection = producer.connection
+    try:
+        if not connection.connected:
+            connection.ensure_connection(**patience())
+        batch = _kind_of(producer.channel)(app, producer)
+        if not batch.is_alive():
+            _reconnect(producer, patience())
+    except Exception as error:
+        error.add_note(f"The broker at {connection.as_uri()} cannot be reached.")
+        raise
+    return batch
+
+
+def _reconnect(producer: Any, patience: Mapping[str, Any]) -> None:
+    producer.connection.collect()
+    producer.revive(producer.connection)
+    producer.connection.ensure_connection(**patience)
+
+
+def _kind_of(channel: Any) -> type[Batch]:
+    for kind, transport, driver in ((_RedisBatch, "redis", "redis"), (_AmqpBatch, "pyamqp", "amqp")):
+        module = sys.modules.get(f"kombu.transport.{transport}")
+        if module is not None and isinstance(channel, module.Channel) and _is_known("kombu") and _is_known(driver):
+            return kind
+    logger.debug("Messages go one by one: %r is of a transport, or of a version, that is not known", channel)
+    return Batch
+
+
+@cache
+def _is_known(package: str) -> bool:
+    lowest, above = _KNOWN[package]
+    version = tuple(int(part) for part in sys.modules[package].__version__.split(".")[:2])
+    return lowest <= version < above

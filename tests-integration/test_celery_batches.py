@@ -1,0 +1,299 @@
+"""A flush that is published as a whole, when the broker goes away: nothing is lost unnoticed, or published twice."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from celery import Celery, Task
+from celery.signals import before_task_publish
+from kombu import Queue
+from kombu.exceptions import OperationalError
+
+import airlock
+from airlock.integrations.executors.celery import CeleryExecutor
+from own_brokers import OwnRabbitMQ, OwnRedis, Proxy, url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    OwnBroker = OwnRedis | OwnRabbitMQ
+
+#: What it takes Celery to give up on a single task when results are on a Redis that is down, in seconds.
+GIVING_UP = 19
+
+
+@contextmanager
+def soon() -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    assert time.monotonic() - start < GIVING_UP
+
+
+@pytest.fixture(scope="module")
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRedis]:
+    own = OwnRedis(tmp_path_factory.mktemp("redis"))
+    own.start()
+    yield own
+    own.stop()
+
+
+@pytest.fixture(scope="module")
+def own_rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRabbitMQ]:
+    own = OwnRabbitMQ(tmp_path_factory.mktemp("rabbitmq"))
+    own.start()
+    yield own
+    own.stop()
+
+
+@pytest.fixture(params=["redis", "rabbitmq", "rabbitmq with confirms"], scope="module")
+def transport(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def own_broker(request: pytest.FixtureRequest, transport: str) -> OwnBroker:
+    return request.getfixturevalue(f"own_{transport.partition(' ')[0]}")
+
+
+def notify(told: int, filling: str) -> None:
+    """Nobody runs it."""
+
+
+class Sender:
+    """A process that publishes, by way of a proxy, and a look into the broker, past it."""
+
+    def __init__(self, broker: OwnBroker, through: int, *, confirms: bool) -> None:
+        self.app = Celery("sender", broker=url(broker.scheme, through), set_as_current=False)
+        self.app.conf.update(
+            broker_transport_options={"confirm_publish": True} if confirms else {},
+            task_default_queue=f"batches-{time.monotonic_ns()}",
+        )
+        self.notify: Task = self.app.task(name="notify", shared=False)(notify)
+        self.executor = CeleryExecutor(self.app)
+        self._directly = Celery("reader", broker=broker.url, set_as_current=False)
+        self.scopes: list[airlock.Scope] = []
+
+    def flush(self, *numbers: int) -> None:
+        with airlock.scope(executor=self.executor) as scope:
+            self.scopes.append(scope)
+            for number in numbers:
+                airlock.enqueue(self.notify, number, "x" * 500)
+
+    def arrived(self, count: int, queue: str | None = None) -> list[int]:
+        """Take what is in a queue, when it is at least so many, or no more come for a while."""
+        arrived: list[int] = []
+        with self._directly.connection_for_read() as connection:
+            waiting = Queue(queue or self.app.conf.task_default_queue)(connection.default_channel)
+            quiet = 0
+            while quiet < 3:
+                taken = [message.payload[0][0] for message in iter(lambda: waiting.get(no_ack=True), None)]
+                arrived += taken
+                quiet = 0 if taken else quiet + 1
+                if not taken and len(arrived) < count:
+                    quiet = 0
+                time.sleep(0.02)
+        return arrived
+
+    def close(self) -> None:
+        with self._directly.connection_for_read() as connection:
+            connection.default_channel.queue_delete(self.app.conf.task_default_queue)
+        self.app.close()
+        self.app.pool.force_close_all()
+
+
+@pytest.fixture
+def proxy(own_broker: OwnBroker) -> Iterator[Proxy]:
+    with Proxy(own_broker.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def sender(own_broker: OwnBroker, proxy: Proxy, transport: str) -> Iterator[Sender]:
+    sender = Sender(own_broker, proxy.port, confirms="confirms" in transport)
+    yield sender
+    sender.close()
+
+
+def numbers(intents: list[airlock.Intent]) -> list[int]:
+    return [intent.args[0] for intent in intents]
+
+
+FLUSH = range(100, 600)
+
+
+@pytest.fixture
+def size(sender: Sender, proxy: Proxy) -> int:
+    """How many bytes such a flush is. The connection is there, and the queue is declared."""
+    sender.flush(0, 1)
+    before = proxy.said
+    sender.flush(*FLUSH)
+    assert sender.arrived(502) == [0, 1, *FLUSH]
+    return proxy.said - before
+
+
+def check_account(sender: Sender, flushed: range) -> tuple[list[int], list[int], list[int]]:
+    """Compare what a scope says with what is in the broker.
+
+    Returns:
+        What was dispatched, what certainly was not, and what is unknown.
+    """
+    scope = sender.scopes[-1]
+    dispatched, undispatched, unknown = map(
+        numbers, (scope.dispatched_intents, scope.undispatched_intents, scope.unknown_intents)
+    )
+    arrived = sender.arrived(len(dispatched))
+    assert sorted(dispatched + undispatched) == list(flushed)
+    assert set(unknown) <= set(undispatched)
+    assert set(dispatched) <= set(arrived) <= set(dispatched) | set(unknown)
+    assert arrived == sorted(set(arrived))  # in order, and nothing twice
+    return dispatched, [number for number in undispatched if number not in unknown], unknown
+
+
+def check_next_flush(sender: Sender, *again: int) -> None:
+    with soon():
+        sender.flush(*again, 1000, 1001)
+    assert sender.scopes[-1].undispatched_intents == []
+    assert sender.arrived(len(again) + 2) == [*again, 1000, 1001]
+
+
+@pytest.mark.parametrize("part", [0.001, 0.3, 0.7, 0.999])
+def test_a_connection_that_is_cut_while_messages_go_out(sender: Sender, proxy: Proxy, size: int, part: float) -> None:
+    proxy.cut_after(int(size * part))
+
+    with soon(), pytest.raises(OperationalError) as raised:
+        sender.flush(*FLUSH)
+
+    _, undispatched, unknown = check_account(sender, FLUSH)
+    assert unknown
+    assert "unknown_intents" in raised.value.__notes__[-1]
+    check_next_flush(sender, *undispatched)
+
+
+def test_a_connection_that_is_cut_before_any_answer_comes(sender: Sender, proxy: Proxy, size: int) -> None:
+    proxy.cut_after_answers(1)
+
+    with soon(), pytest.raises(OperationalError):
+        sender.flush(*FLUSH)
+
+    assert check_account(sender, FLUSH) == ([], [], list(FLUSH))
+    check_next_flush(sender)
+
+
+@pytest.mark.parametrize("transport", ["redis", "rabbitmq with confirms"], indirect=True)
+def test_what_was_answered_before_the_connection_is_cut_is_accepted(sender: Sender, proxy: Proxy, size: int) -> None:
+    # The first answer of RabbitMQ has 21 bytes, and is for one message or some. Redis answers each in 4 bytes or 6.
+    proxy.cut_after_answers(22)
+
+    with soon(), pytest.raises(OperationalError):
+        sender.flush(*FLUSH)
+
+    dispatched, undispatched, unknown = check_account(sender, FLUSH)
+    assert dispatched
+    assert unknown
+    check_next_flush(sender, *undispatched)
+
+
+def test_a_cut_ends_a_large_flush_at_the_part_that_was_on_its_way(sender: Sender, proxy: Proxy, size: int) -> None:
+    flushed = range(2000, 5000)
+    proxy.cut_after(3 * size)  # 1500 of 3000, and 1000 go together
+
+    with pytest.raises(OperationalError):
+        sender.flush(*flushed)
+
+    dispatched, undispatched, unknown = check_account(sender, flushed)
+    assert dispatched[:1000] == list(range(2000, 3000))
+    assert max(unknown) < 4000
+    assert undispatched == list(range(4000, 5000))
+    check_next_flush(sender, *undispatched)
+
+
+@pytest.mark.usefixtures("size")
+def test_a_connection_that_was_lost_meanwhile_is_made_anew_before_anything_is_sent(
+    sender: Sender, proxy: Proxy
+) -> None:
+    proxy.cut()
+    check_next_flush(sender)
+
+
+@pytest.mark.usefixtures("size")
+def test_a_connection_that_is_lost_before_anything_is_sent_is_made_anew(sender: Sender, proxy: Proxy) -> None:
+    def lose(body: Any, **_: Any) -> None:
+        if body[0][0] == 150:
+            proxy.cut()
+
+    before_task_publish.connect(lose)
+    try:
+        sender.flush(*range(100, 200))
+    finally:
+        before_task_publish.disconnect(lose)
+
+    assert check_account(sender, range(100, 200)) == (list(range(100, 200)), [], [])
+
+
+@pytest.mark.usefixtures("size")
+def test_a_connection_that_is_lost_while_a_queue_is_declared_is_made_anew(
+    sender: Sender, proxy: Proxy, transport: str
+) -> None:
+    other = f"{sender.app.conf.task_default_queue}-other"
+
+    def lose(body: Any, **_: Any) -> None:
+        if body[0][0] == 2:
+            proxy.cut()
+
+    before_task_publish.connect(lose)
+    try:
+        with airlock.scope(executor=sender.executor) as scope:
+            for number in (1, 2, 3):
+                options = {"queue": other} if number == 2 else {}
+                airlock.enqueue(sender.notify, number, "", _dispatch_options=options)
+    finally:
+        before_task_publish.disconnect(lose)
+
+    assert scope.undispatched_intents == []
+    assert sender.arrived(2) == [1, 3]
+    assert sender.arrived(1, other) == [2]
+
+
+def test_a_broker_that_was_stopped_is_one_clear_error_and_nothing_is_unknown(
+    own_broker: OwnBroker, transport: str
+) -> None:
+    sender = Sender(own_broker, own_broker.port, confirms="confirms" in transport)
+    check_next_flush(sender)
+
+    own_broker.stop()
+    try:
+        for _ in range(2):
+            with soon(), pytest.raises(OperationalError) as raised:
+                sender.flush(*FLUSH)
+            assert f"127.0.0.1:{own_broker.port}" in raised.value.__notes__[0]
+            assert numbers(sender.scopes[-1].undispatched_intents) == list(FLUSH)
+            assert sender.scopes[-1].unknown_intents == []
+    finally:
+        own_broker.start()
+
+    check_next_flush(sender)
+    sender.close()
+
+
+def test_what_a_broker_that_is_killed_has_accepted_is_there_when_it_is_back(
+    sender: Sender, own_broker: OwnBroker, proxy: Proxy, transport: str, size: int
+) -> None:
+    proxy.on_cut = own_broker.kill
+    proxy.cut_after(int(size * 0.6))
+    try:
+        with soon(), pytest.raises(OperationalError):
+            sender.flush(*FLUSH)
+    finally:
+        own_broker.kill()
+        own_broker.start()
+        proxy.on_cut = lambda: None
+
+    scope = sender.scopes[-1]
+    if transport == "rabbitmq with confirms":
+        check_account(sender, FLUSH)
+    assert numbers(scope.dispatched_intents + scope.undispatched_intents) == list(FLUSH)
+    assert scope.unknown_intents
+    check_next_flush(sender)
