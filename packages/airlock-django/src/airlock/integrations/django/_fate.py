@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from django.db import connections
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -223,16 +223,35 @@ class _Ledger:
         return 0  # older than what anybody waits for
 
 
+class _Several:
+    """Looks like a single connection, in a transaction if one of these is."""
+
+    connection = True
+    in_atomic_block = True
+
+    def __init__(self, connections: Sequence[BaseDatabaseWrapper]) -> None:
+        self._connections = connections
+
+    @property
+    def autocommit(self) -> bool:
+        return not any(
+            connection.in_atomic_block or (not connection.autocommit and connection.connection is not None)
+            for connection in self._connections
+        )
+
+
 class Transactions:
     """The transactions of the thread that makes it, as they come and go."""
 
-    __slots__ = ("_fates", "_latest", "between", "first", "last")
+    __slots__ = ("_connections", "_fates", "_latest", "first", "second")
 
     def __init__(self) -> None:
+        self._connections = connections_of_this_thread()
         # Most projects have one database or two, which a scope can look at without a loop.
-        self.first, *between = connections_of_this_thread()
-        self.last = between.pop() if between else self.first
-        self.between = tuple(between)
+        self.first, *others = self._connections
+        self.second: BaseDatabaseWrapper | _Several | None = None
+        if others:
+            self.second = others[0] if len(others) == 1 else _Several(others)
         #: What `fates` found last.
         self._latest: list[tuple[BaseDatabaseWrapper, Fate | None]] = []
         self._fates: tuple[Fate, ...] = ()
@@ -247,7 +266,7 @@ class Transactions:
                 return self._fates
         found: list[tuple[BaseDatabaseWrapper, Fate | None]] = []
         latest = dict(self._latest)
-        for connection in dict.fromkeys((self.first, *self.between, self.last)):
+        for connection in self._connections:
             fate = latest.get(connection)
             if not is_in_transaction(connection):
                 fate = None

@@ -51,16 +51,14 @@ class _FateLog(_Log):
             transactions = self._of_thread.transactions
         except AttributeError:
             transactions = self.transactions
-        first = transactions.first
-        last = transactions.last
-        if (
-            not (first.autocommit or (first.connection is None and not first.in_atomic_block))
-            or not (last.autocommit or (last.connection is None and not last.in_atomic_block))
-            or transactions.between
-        ):
-            fates = transactions.fates()
-            if fates:
-                self.fates[intent] = fates
+        one = transactions.first
+        if one.autocommit or (one.connection is None and not one.in_atomic_block):
+            one = transactions.second
+            if one is None or one.autocommit or (one.connection is None and not one.in_atomic_block):
+                return
+        fates = transactions.fates()
+        if fates:
+            self.fates[intent] = fates
 
 
 class _LoggingScope(Scope):
