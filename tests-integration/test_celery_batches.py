@@ -221,16 +221,16 @@ def test_a_connection_that_was_lost_meanwhile_is_made_anew_before_anything_is_se
 @pytest.mark.usefixtures("size")
 def test_a_connection_that_is_lost_before_anything_is_sent_is_made_anew(sender: Sender, proxy: Proxy) -> None:
     def lose(body: Any, **_: Any) -> None:
-        if body[0][0] == 150:
+        if body[0][0] == 110:
             proxy.cut()
 
     before_task_publish.connect(lose)
     try:
-        sender.flush(*range(100, 200))
+        sender.flush(*range(100, 120))
     finally:
         before_task_publish.disconnect(lose)
 
-    assert check_account(sender, range(100, 200)) == (list(range(100, 200)), [], [])
+    assert check_account(sender, range(100, 120)) == (list(range(100, 120)), [], [])
 
 
 @pytest.mark.usefixtures("size")

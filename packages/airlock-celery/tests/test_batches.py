@@ -723,7 +723,7 @@ def test_an_unknown_way_to_use_redis_goes_one_by_one(
     def put(channel: Any, queue: str, message: Any, **_: Any) -> None:
         if json.loads(base64.b64decode(message["body"]))[0] == ["3"]:
             with channel.conn_or_acquire() as client:
-                client.linsert(queue, message)
+                client.linsert(queue, "before", "", "")
         return known(channel, queue, message)
 
     known = redis_transport.Channel._put
