@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import pyperf
 from celery import Celery
 from kombu import Connection
+from kombu.exceptions import OperationalError
 
 import airlock
 from airlock.integrations.executors.celery import CeleryExecutor
@@ -63,7 +64,7 @@ class Setup:
         with Connection(self.broker, connect_timeout=2) as connection:
             try:
                 connection.ensure_connection(max_retries=0)
-            except connection.connection_errors + (Exception,):
+            except OperationalError:
                 return False
         return True
 

@@ -762,6 +762,23 @@ def test_only_results_that_somebody_keeps_are_subscribed_to(shop: Shop) -> None:
     kept.clear()
 
 
+def test_who_waits_for_a_result_waits_for_what_was_sent(shop: Shop) -> None:
+    seen = []
+
+    class Waiting(Task):
+        def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+            result = super().apply_async(args, kwargs, **options)
+            result.backend.store_result(result.id, "done", "SUCCESS")
+            seen.append((result.get(timeout=10, interval=0.01), told(shop)))
+            return result
+
+    waiting = shop.app.task(name="notify_waiting", base=Waiting)(notify)
+    left_with(shop, *notices(shop, 1), (waiting, (2,), {}, {}), *notices(shop, 3)).flush()
+
+    assert seen == [("done", [1, 2])]
+    assert told(shop) == [3]
+
+
 # Instrumentation
 
 
@@ -774,7 +791,7 @@ def test_an_instrumentation_sees_the_same(instrumentation: str, broker: Broker) 
     )
 
     assert run.returncode == 0, run.stderr
-    (spans_alone, messages_alone), (spans, messages) = json.loads(run.stdout)
+    (spans_alone, messages_alone), (spans, messages) = json.loads(run.stdout.splitlines()[-1])
     assert len(messages) == 20
     assert len(spans) >= 20
     assert (spans, messages) == (spans_alone, messages_alone)

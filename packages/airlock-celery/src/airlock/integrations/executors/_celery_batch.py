@@ -634,7 +634,7 @@ def open_batch(app: Celery, patience: Callable[[], Mapping[str, Any]]) -> Iterat
                 around.attach()
             return
     _lend_producers_of(app)
-    _put_off_subscriptions_of(app.backend)
+    _make_aware(app.backend)
     with app.producer_or_acquire() as producer:
         batch = _connected(app, producer, patience)
         _here.batch = batch
@@ -664,10 +664,28 @@ def _lend_producers_of(app: Celery) -> None:
     _aware.add(app)
 
 
-def _put_off_subscriptions_of(backend: Any) -> None:
-    module = sys.modules.get("celery.backends.redis")
-    if module is None or backend in _aware or type(backend).on_task_call is not module.RedisBackend.on_task_call:
+def _make_aware(backend: Any) -> None:
+    if backend in _aware:
         return
+    _aware.add(backend)
+    _send_before_waiting(backend)
+    redis = sys.modules.get("celery.backends.redis")
+    if redis is not None and type(backend).on_task_call is redis.RedisBackend.on_task_call:
+        _put_off_subscriptions_of(backend)
+
+
+def _send_before_waiting(backend: Any) -> None:
+    wait = backend.wait_for_pending
+
+    def wait_for_pending(*args: Any, **kwargs: Any) -> Any:
+        if _here.batch is not None:
+            _here.batch.send()
+        return wait(*args, **kwargs)
+
+    backend.wait_for_pending = wait_for_pending
+
+
+def _put_off_subscriptions_of(backend: Any) -> None:
     subscribe = backend.on_task_call
     unsubscribe = backend.result_consumer.cancel_for
 
@@ -685,7 +703,6 @@ def _put_off_subscriptions_of(backend: Any) -> None:
 
     backend.on_task_call = on_task_call
     backend.result_consumer.cancel_for = cancel_for
-    _aware.add(backend)
 
 
 def _connected(app: Celery, producer: Any, patience: Callable[[], Mapping[str, Any]]) -> Batch:
