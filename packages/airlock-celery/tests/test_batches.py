@@ -6,6 +6,7 @@ On each transport, and, in the sessions of the matrix, with each version of Cele
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime as dt
 import importlib
 import json
@@ -19,11 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import amqp
 import pytest
-from amqp import ChannelError
+from amqp import ChannelError, spec
 from amqp.exceptions import MessageNacked
 from celery import Task, chord, group, signals
-from kombu import Exchange, Queue, serialization
+from kombu import Consumer, Exchange, Queue, serialization
 from kombu.exceptions import EncodeError, OperationalError
 from kombu.transport import redis as redis_transport
 
@@ -149,12 +151,14 @@ def shop(make_app: Callable[..., Celery], settings: dict[str, Any]) -> Iterator[
     app = make_app(settings)
     app.set_current()
     default = app.conf.task_default_queue
-    others = [f"{default}-{name}" for name in ("emails", "reports", "topic")]
+    others = [f"{default}-{name}" for name in ("emails", "reports", "topic", "passing", "expiring")]
     app.conf.task_queues = [
         Queue(default),
         Queue(others[0], max_priority=10),
         Queue(others[1], Exchange(f"{default}-direct"), routing_key="reports"),
         Queue(others[2], Exchange(f"{default}-topics", type="topic"), routing_key="news.*"),
+        Queue(others[3], auto_delete=True),
+        Queue(others[4], expires=60),
     ]
     app.conf.task_routes = {"notify_by_route": {"queue": others[0], "priority": 3}}
     # So that what is counted from now is the same twice.
@@ -244,6 +248,7 @@ def wishes_of(app: Celery) -> dict[str, list[Wish]]:
             wish(chord([notify.s(1), notify.s(2)], notify.s(3))),
             wish(notify.chunks([(1,), (2,), (3,)], 2)),
         ],
+        "passing queues": [wish(queue=f"{default}-{name}") for name in ("passing", "expiring", "passing", "expiring")],
         "large": [wish(notify, "x" * size) for size in (1, 200_000, 131_064, 1)],
         "timeouts": [wish(), wish(timeout=5), wish()],
         "recording": others("recording"),
@@ -284,7 +289,19 @@ def seen_of(shop: Shop, publish: Callable[..., None], case: str) -> tuple[list[s
 
 CASES = [
     *("plain", "times", "queues", "routing", "routes", "priorities", "serialisers", "compression", "headers"),
-    *("properties", "limits", "links", "task options", "names", "signatures", "stamps", "canvas", "large", "timeouts"),
+    *(
+        "passing queues",
+        "properties",
+        "limits",
+        "links",
+        "task options",
+        "names",
+        "signatures",
+        "stamps",
+        "canvas",
+        "large",
+        "timeouts",
+    ),
     *("recording", "strict", "twice", "cautious"),
 ]
 
@@ -736,7 +753,58 @@ def test_an_unknown_way_to_use_redis_goes_one_by_one(
     assert "linsert" in caplog.text
 
 
+@pytest.mark.parametrize("transport", ["redis"], indirect=True)
+def test_the_pool_of_an_older_redis_py_will_do(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_batch(shop.app, dict) as batch:
+        pool = batch.producer.channel.pool
+        get_connection = pool.get_connection
+        with monkeypatch.context() as patch:
+            patch.setattr(pool, "get_connection", lambda command_name: get_connection(command_name))
+            assert batch.is_alive()
+
+
+@pytest.mark.parametrize("transport", ["rabbitmq"], indirect=True)
+def test_only_rabbitmq_is_asked_what_it_has(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    wait = amqp.Channel.wait
+
+    def note(channel: Any, method: Any, *args: Any, **kwargs: Any) -> Any:
+        asked.append(method)
+        return wait(channel, method, *args, **kwargs)
+
+    left_with(shop, *notices(shop, 0, 1)).flush()  # which declares the queue
+    monkeypatch.setattr(amqp.Channel, "wait", note)
+    left_with(shop, *notices(shop, *range(2, 20))).flush()
+    assert asked == [spec.Channel.FlowOk]
+    with shop.app.producer_or_acquire() as producer:
+        monkeypatch.setitem(producer.channel.connection.server_properties, "product", "another")
+    left_with(shop, *notices(shop, *range(20, 40))).flush()
+    assert asked == [spec.Channel.FlowOk]
+
+    assert told(shop) == list(range(40))
+
+
 # Results
+
+
+@pytest.mark.parametrize("transport", ["redis"], indirect=True)
+def test_broadcasts_go_with_the_others(shop: Shop) -> None:
+    fanout = Exchange(f"{shop.app.conf.task_default_queue}-fanout", type="fanout")
+    listening = Queue(f"{shop.app.conf.task_default_queue}-listening", fanout, routing_key="all")
+    heard = []
+    notify = shop.app.tasks["notify_task"]
+    with (
+        shop.app.connection_for_read() as connection,
+        Consumer(connection, [listening], callbacks=[lambda body, _: heard.append(body[0][0])], no_ack=True),
+    ):
+        with contextlib.suppress(TimeoutError):
+            connection.drain_events(timeout=0.2)  # from when on it listens
+        options = {"exchange": fanout, "routing_key": "all", "declare": [fanout]}
+        left_with(shop, *[(notify, (number,), {}, options) for number in (1, 2)]).flush()
+        while len(heard) < 2:
+            connection.drain_events(timeout=10)
+
+    assert heard == [1, 2]
 
 
 @pytest.mark.parametrize("transport", ["redis"], indirect=True)

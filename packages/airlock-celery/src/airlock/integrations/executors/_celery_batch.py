@@ -21,6 +21,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from abc import ABC, abstractmethod
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
 from itertools import count, takewhile
@@ -107,7 +108,7 @@ def _joint(results: list[Outcome]) -> Outcome:
     return first if certain else OutcomeUnknown(first)
 
 
-class _CollectingBatch(Batch):
+class _CollectingBatch(Batch, ABC):
     """Keeps the messages until they are sent together."""
 
     def __init__(self, app: Celery, producer: Any) -> None:
@@ -207,22 +208,25 @@ class _CollectingBatch(Batch):
             return known
         return error
 
+    @abstractmethod
     def _attach_to(self, channel: Any) -> None:
-        raise NotImplementedError
+        """Have the channel keep what is published."""
 
+    @abstractmethod
     def _detach(self) -> None:
-        raise NotImplementedError
+        """Leave the channel as it was, if there is one."""
 
+    @abstractmethod
     def _waiting(self) -> list[int]:
         """The intents that the kept messages belong to."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _forget(self) -> None:
         """Keep them no longer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _send(self) -> None:
-        raise NotImplementedError
+        """Hand them to the broker. Does not raise."""
 
 
 # -- Redis -------------------------------------------------------------------------------------------------------------
@@ -365,6 +369,9 @@ ASK_FROM = 16
 ASK_FOR = 5.0
 
 
+_UNANSWERED = "The connection was lost before the broker has answered."
+
+
 class _Message(NamedTuple):
     owner: int
     message: Any
@@ -465,7 +472,7 @@ class _AmqpBatch(_CollectingBatch):
         if channel is None:
             return
         if self._sent:
-            self._lose(amqp.RecoverableConnectionError("The connection was lost before the broker has answered"))
+            self._lose(amqp.RecoverableConnectionError(_UNANSWERED))
         if self._put_there is None:
             del channel.basic_publish
         else:
@@ -529,6 +536,9 @@ class _AmqpBatch(_CollectingBatch):
 
     def _wait(self) -> None:
         connection = self._target.connection
+        if connection is None:
+            self._lose(amqp.RecoverableConnectionError(_UNANSWERED))
+            return
         try:
             if self._tags is not None:
                 while self._sent:
