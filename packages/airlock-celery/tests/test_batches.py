@@ -362,6 +362,14 @@ def test_an_argument_that_cannot_be_serialised_stops_those_after_it(shop: Shop) 
     assert scope.unknown_intents == []
 
 
+def test_an_override_that_publishes_nothing_is_as_good_as_any(shop: Shop) -> None:
+    cautious = shop.app.tasks["notify_cautious"]
+    scope = left_with(shop, (cautious, (1,), {}, {}), (cautious, (2,), {}, {}))
+
+    assert scope.flush() == scope.intents
+    assert told(shop) == []
+
+
 def test_callables_are_called_in_their_turn(shop: Shop) -> None:
     waiting = []
 

@@ -441,7 +441,9 @@ class _AmqpBatch(_CollectingBatch):
 
     def is_alive(self) -> bool:
         if self._sent:
-            return True  # or else writing tells
+            if self._target.connection is None:
+                raise amqp.RecoverableConnectionError(_UNANSWERED)
+            return True  # or writing tells
         # Reads what has come meanwhile: perhaps that the broker has closed the connection.
         try:
             while True:
