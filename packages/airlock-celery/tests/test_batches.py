@@ -682,6 +682,20 @@ def test_nothing_of_a_batch_is_left_behind(shop: Shop) -> None:
     assert told(shop) == [1, 2, 3]
 
 
+@pytest.mark.parametrize("transport", ["redis", "rabbitmq"], indirect=True)
+def test_a_channel_that_cannot_be_used_leaves_nothing_behind(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(channel: Any) -> None:
+        raise OperationalError("no more channels")
+
+    with open_batch(shop.app, dict) as batch:
+        used = batch.producer.channel
+        monkeypatch.setattr(batch, "_attach_to", fail)
+        with pytest.raises(OperationalError, match="no more channels"):
+            batch._follow(object())
+
+    assert {"_put", "basic_publish"}.isdisjoint(vars(used))
+
+
 def test_a_subclass_that_looks_at_each_intent_goes_on_doing_so(shop: Shop) -> None:
     looked = []
 

@@ -361,7 +361,7 @@ def _connection_of(channel: Any) -> Iterator[Any]:
 # -- AMQP --------------------------------------------------------------------------------------------------------------
 
 #: With how many bytes RabbitMQ is given something to do while the next messages are made.
-WRITE_FROM = 64 * 1024
+WRITE_FROM = 16 * 1024
 #: From how many messages on RabbitMQ is asked whether it has got them, though it does not confirm. They are handed to
 #: the network all at once, so a connection that breaks could lose all of them unnoticed, and not just the last few.
 ASK_FROM = 16
