@@ -125,6 +125,8 @@ class Proxy:
         self._left: int | None = None
         self._answers_left: int | None = None
         self.on_cut: Callable[[], None] = lambda: None
+        #: Whether new connections are closed at once.
+        self.refuses = False
         #: How many bytes clients have said.
         self.said = 0
 
@@ -161,6 +163,9 @@ class Proxy:
         with suppress(OSError):
             while True:
                 client, _ = self._listening.accept()
+                if self.refuses:
+                    client.close()
+                    continue
                 try:
                     server = socket.create_connection(("127.0.0.1", self._server))
                 except OSError:

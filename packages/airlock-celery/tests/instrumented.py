@@ -36,14 +36,14 @@ def opentelemetry() -> Callable[[], list[Any]]:
 
     def take() -> list[Any]:
         spans = [
-            [
-                span.name,
-                str(span.kind),
-                f"{span.context.trace_id:032x}",
-                f"{span.context.span_id:016x}",
-                repr(span.parent),
-            ]
-            + [str(span.status.status_code), sorted((key, str(value)) for key, value in span.attributes.items())]
+            {
+                "name": span.name,
+                "kind": str(span.kind),
+                "ids": f"{span.context.trace_id:032x} {span.context.span_id:016x}",
+                "parent": repr(span.parent),
+                "status": str(span.status.status_code),
+                "attributes": {key: str(value) for key, value in span.attributes.items()},
+            }
             for span in exporter.get_finished_spans()
         ]
         exporter.clear()

@@ -6,8 +6,10 @@ On each transport, and, in the sessions of the matrix, with each version of Cele
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime as dt
 import importlib
+import inspect
 import json
 import os
 import re
@@ -19,11 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import amqp
 import pytest
-from amqp import ChannelError
+from amqp import ChannelError, spec
 from amqp.exceptions import MessageNacked
 from celery import Task, chord, group, signals
-from kombu import Exchange, Queue, serialization
+from kombu import Consumer, Exchange, Queue, serialization
 from kombu.exceptions import EncodeError, OperationalError
 from kombu.transport import redis as redis_transport
 
@@ -149,12 +152,14 @@ def shop(make_app: Callable[..., Celery], settings: dict[str, Any]) -> Iterator[
     app = make_app(settings)
     app.set_current()
     default = app.conf.task_default_queue
-    others = [f"{default}-{name}" for name in ("emails", "reports", "topic")]
+    others = [f"{default}-{name}" for name in ("emails", "reports", "topic", "passing", "expiring")]
     app.conf.task_queues = [
         Queue(default),
         Queue(others[0], max_priority=10),
         Queue(others[1], Exchange(f"{default}-direct"), routing_key="reports"),
         Queue(others[2], Exchange(f"{default}-topics", type="topic"), routing_key="news.*"),
+        Queue(others[3], auto_delete=True),
+        Queue(others[4], expires=60),
     ]
     app.conf.task_routes = {"notify_by_route": {"queue": others[0], "priority": 3}}
     # So that what is counted from now is the same twice.
@@ -244,6 +249,7 @@ def wishes_of(app: Celery) -> dict[str, list[Wish]]:
             wish(chord([notify.s(1), notify.s(2)], notify.s(3))),
             wish(notify.chunks([(1,), (2,), (3,)], 2)),
         ],
+        "passing queues": [wish(queue=f"{default}-{name}") for name in ("passing", "expiring", "passing", "expiring")],
         "large": [wish(notify, "x" * size) for size in (1, 200_000, 131_064, 1)],
         "timeouts": [wish(), wish(timeout=5), wish()],
         "recording": others("recording"),
@@ -284,7 +290,19 @@ def seen_of(shop: Shop, publish: Callable[..., None], case: str) -> tuple[list[s
 
 CASES = [
     *("plain", "times", "queues", "routing", "routes", "priorities", "serialisers", "compression", "headers"),
-    *("properties", "limits", "links", "task options", "names", "signatures", "stamps", "canvas", "large", "timeouts"),
+    *(
+        "passing queues",
+        "properties",
+        "limits",
+        "links",
+        "task options",
+        "names",
+        "signatures",
+        "stamps",
+        "canvas",
+        "large",
+        "timeouts",
+    ),
     *("recording", "strict", "twice", "cautious"),
 ]
 
@@ -342,6 +360,14 @@ def test_an_argument_that_cannot_be_serialised_stops_those_after_it(shop: Shop) 
     assert numbers(scope.dispatched_intents) == told(shop) == [1, 2]
     assert scope.undispatched_intents == scope.intents[2:]
     assert scope.unknown_intents == []
+
+
+def test_an_override_that_publishes_nothing_is_as_good_as_any(shop: Shop) -> None:
+    cautious = shop.app.tasks["notify_cautious"]
+    scope = left_with(shop, (cautious, (1,), {}, {}), (cautious, (2,), {}, {}))
+
+    assert scope.flush() == scope.intents
+    assert told(shop) == []
 
 
 def test_callables_are_called_in_their_turn(shop: Shop) -> None:
@@ -656,6 +682,20 @@ def test_nothing_of_a_batch_is_left_behind(shop: Shop) -> None:
     assert told(shop) == [1, 2, 3]
 
 
+@pytest.mark.parametrize("transport", ["redis", "rabbitmq"], indirect=True)
+def test_a_channel_that_cannot_be_used_leaves_nothing_behind(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(channel: Any) -> None:
+        raise OperationalError("no more channels")
+
+    with open_batch(shop.app, dict) as batch:
+        used = batch.producer.channel
+        monkeypatch.setattr(batch, "_attach_to", fail)
+        with pytest.raises(OperationalError, match="no more channels"):
+            batch._follow(object())
+
+    assert {"_put", "basic_publish"}.isdisjoint(vars(used))
+
+
 def test_a_subclass_that_looks_at_each_intent_goes_on_doing_so(shop: Shop) -> None:
     looked = []
 
@@ -723,7 +763,7 @@ def test_an_unknown_way_to_use_redis_goes_one_by_one(
     def put(channel: Any, queue: str, message: Any, **_: Any) -> None:
         if json.loads(base64.b64decode(message["body"]))[0] == ["3"]:
             with channel.conn_or_acquire() as client:
-                client.linsert(queue, message)
+                client.linsert(queue, "before", "", "")
         return known(channel, queue, message)
 
     known = redis_transport.Channel._put
@@ -736,7 +776,64 @@ def test_an_unknown_way_to_use_redis_goes_one_by_one(
     assert "linsert" in caplog.text
 
 
+@pytest.mark.parametrize("transport", ["redis"], indirect=True)
+def test_the_pool_of_an_older_redis_py_will_do(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_batch(shop.app, dict) as batch:
+        pool = batch.producer.channel.pool
+        get_connection = pool.get_connection
+        arguments = inspect.signature(get_connection).parameters
+
+        def by_name(command_name: str) -> Any:
+            is_old = arguments["command_name"].default is inspect.Parameter.empty
+            return get_connection(command_name) if is_old else get_connection()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pool, "get_connection", by_name)
+            assert batch.is_alive()
+
+
+@pytest.mark.parametrize("transport", ["rabbitmq"], indirect=True)
+def test_only_rabbitmq_is_asked_what_it_has(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    wait = amqp.Channel.wait
+
+    def note(channel: Any, method: Any, *args: Any, **kwargs: Any) -> Any:
+        asked.append(method)
+        return wait(channel, method, *args, **kwargs)
+
+    left_with(shop, *notices(shop, 0, 1)).flush()  # which declares the queue
+    monkeypatch.setattr(amqp.Channel, "wait", note)
+    left_with(shop, *notices(shop, *range(2, 20))).flush()
+    assert asked == [spec.Channel.FlowOk]
+    with shop.app.producer_or_acquire() as producer:
+        monkeypatch.setitem(producer.channel.connection.server_properties, "product", "another")
+    left_with(shop, *notices(shop, *range(20, 40))).flush()
+    assert asked == [spec.Channel.FlowOk]
+
+    assert told(shop) == list(range(40))
+
+
 # Results
+
+
+@pytest.mark.parametrize("transport", ["redis"], indirect=True)
+def test_broadcasts_go_with_the_others(shop: Shop) -> None:
+    fanout = Exchange(f"{shop.app.conf.task_default_queue}-fanout", type="fanout")
+    listening = Queue(f"{shop.app.conf.task_default_queue}-listening", fanout, routing_key="all")
+    heard = []
+    notify = shop.app.tasks["notify_task"]
+    with (
+        shop.app.connection_for_read() as connection,
+        Consumer(connection, [listening], callbacks=[lambda body, _: heard.append(body[0][0])], no_ack=True),
+    ):
+        with contextlib.suppress(TimeoutError):
+            connection.drain_events(timeout=0.2)  # from when on it listens
+        options = {"exchange": fanout, "routing_key": "all", "declare": [fanout]}
+        left_with(shop, *[(notify, (number,), {}, options) for number in (1, 2)]).flush()
+        while len(heard) < 2:
+            connection.drain_events(timeout=10)
+
+    assert heard == [1, 2]
 
 
 @pytest.mark.parametrize("transport", ["redis"], indirect=True)
@@ -762,6 +859,23 @@ def test_only_results_that_somebody_keeps_are_subscribed_to(shop: Shop) -> None:
     kept.clear()
 
 
+def test_who_waits_for_a_result_waits_for_what_was_sent(shop: Shop) -> None:
+    seen = []
+
+    class Waiting(Task):
+        def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+            result = super().apply_async(args, kwargs, **options)
+            result.backend.store_result(result.id, "done", "SUCCESS")
+            seen.append((result.get(timeout=10, interval=0.01), told(shop)))
+            return result
+
+    waiting = shop.app.task(name="notify_waiting", base=Waiting)(notify)
+    left_with(shop, *notices(shop, 1), (waiting, (2,), {}, {}), *notices(shop, 3)).flush()
+
+    assert seen == [("done", [1, 2])]
+    assert told(shop) == [3]
+
+
 # Instrumentation
 
 
@@ -774,7 +888,7 @@ def test_an_instrumentation_sees_the_same(instrumentation: str, broker: Broker) 
     )
 
     assert run.returncode == 0, run.stderr
-    (spans_alone, messages_alone), (spans, messages) = json.loads(run.stdout)
+    (spans_alone, messages_alone), (spans, messages) = json.loads(run.stdout.splitlines()[-1])
     assert len(messages) == 20
     assert len(spans) >= 20
     assert (spans, messages) == (spans_alone, messages_alone)

@@ -8,8 +8,8 @@ is kept there, and goes to the broker together with others.
   a client. All commands are written in one go, and the answers read one by one.
 - Results on Redis: `apply_async` subscribes to the result, and unsubscribes when nobody keeps the `AsyncResult`, which
   is at once. That is put off until the messages are sent, for those results that somebody still has by then.
-- py-amqp: in place of the channel's `basic_publish` is one that has py-amqp make the frames, and keeps them. All frames
-  are written in one go, and where the broker confirms, it is waited for once.
+- py-amqp: in place of the channel's `basic_publish` is one that has py-amqp make the frames, and keeps them. They are
+  written in one go, or a few if they are many; and where the broker confirms, it is waited for once, at the end.
 
 This is what Kombu 5.3 to 5.7, redis-py 4.5 to 8 and py-amqp 5.1 to 5.4 have in common. With any other version or
 transport the messages go to the broker one by one, over the one producer. The tests of this module compare what arrives
@@ -21,7 +21,8 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from contextlib import contextmanager, suppress
+from abc import ABC, abstractmethod
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
 from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -107,7 +108,7 @@ def _joint(results: list[Outcome]) -> Outcome:
     return first if certain else OutcomeUnknown(first)
 
 
-class _CollectingBatch(Batch):
+class _CollectingBatch(Batch, ABC):
     """Keeps the messages until they are sent together."""
 
     def __init__(self, app: Celery, producer: Any) -> None:
@@ -117,6 +118,8 @@ class _CollectingBatch(Batch):
         self._declared: dict[int, Any] = {}
         self._size = 0
         self._has_failed = False
+        #: Why nothing more is sent: what was on its way when the connection was lost comes before it.
+        self._lost: BaseException | None = None
         #: What there is to call, by the id of a task, to subscribe to its result.
         self.subscriptions: dict[str, Callable[[], object]] = {}
 
@@ -125,11 +128,11 @@ class _CollectingBatch(Batch):
         return self._has_failed or super().is_full
 
     def attach(self) -> None:
+        self._attach_to(self.producer.channel)
         self._publish = self.producer._publish
         self._maybe_declare = self.producer.maybe_declare
         self.producer._publish = self._publish_here
         self.producer.maybe_declare = self._declare_once
-        self._attach_to(self.producer.channel)
 
     def detach(self) -> None:
         del self.producer._publish, self.producer.maybe_declare
@@ -157,21 +160,29 @@ class _CollectingBatch(Batch):
 
     def send(self) -> None:
         self._size = 0
+        if self._is_ready():
+            self._send()
+
+    def _is_ready(self) -> bool:
+        """Whether there is something to send, and a connection. If there is none, nothing was sent, and is not kept."""
         waiting = self._waiting()
         if not waiting:
-            return
-        try:
-            subscriptions, self.subscriptions = self.subscriptions, {}
-            for subscribe in subscriptions.values():
-                subscribe()
-            if not self.is_alive():
-                _reconnect(self.producer, {"max_retries": 0})
-            self._follow(self.producer.channel)
-        except BaseException as error:
+            return False
+        problem = self._lost
+        if problem is None:
+            try:
+                subscriptions, self.subscriptions = self.subscriptions, {}
+                for subscribe in subscriptions.values():
+                    subscribe()
+                if not self.is_alive():
+                    _reconnect(self.producer, {"max_retries": 0})
+                self._follow(self.producer.channel)
+            except BaseException as error:
+                problem = self._lost = self._as_celery_raises(error)
+        if problem is not None:
             self._forget()
-            self._settle(waiting, self._as_celery_raises(error))
-        else:
-            self._send()
+            self._settle(waiting, problem)
+        return problem is None
 
     @property
     def _owner(self) -> int:
@@ -197,26 +208,25 @@ class _CollectingBatch(Batch):
             return known
         return error
 
+    @abstractmethod
     def _attach_to(self, channel: Any) -> None:
-        raise NotImplementedError
+        """Have the channel keep what is published."""
 
+    @abstractmethod
     def _detach(self) -> None:
-        raise NotImplementedError
+        """Leave the channel as it was, if there is one."""
 
+    @abstractmethod
     def _waiting(self) -> list[int]:
         """The intents that the kept messages belong to."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _forget(self) -> None:
         """Keep them no longer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _send(self) -> None:
-        raise NotImplementedError
-
-
-def _not_sent(error: BaseException) -> Outcome:
-    return error
+        """Hand them to the broker. Does not raise."""
 
 
 # -- Redis -------------------------------------------------------------------------------------------------------------
@@ -275,7 +285,9 @@ class _RedisBatch(_CollectingBatch):
         self._channel = channel
 
     def _detach(self) -> None:
-        del self._channel._put, self._channel._put_fanout
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            del channel._put, channel._put_fanout
 
     def _noting(self, channel: Any, put: Callable[..., Any]) -> Callable[..., Any]:
         def note(*args: Any, **kwargs: Any) -> Any:
@@ -308,14 +320,14 @@ class _RedisBatch(_CollectingBatch):
 
     def _send(self) -> None:
         unanswered = self._waiting()[::-1]
-        failure: Callable[[BaseException], Outcome] = _not_sent
+        is_sent = False
         try:
             prefixed = self._channel.client._prefix_args if self._channel.global_keyprefix else list
             commands = [prefixed(command) for _, command in self._commands]
             self._forget()
             with _connection_of(self._channel) as connection:
                 packed = b"".join(connection.pack_commands(commands))
-                failure = OutcomeUnknown
+                is_sent = True
                 connection.send_packed_command([packed])
                 while unanswered:
                     try:
@@ -325,7 +337,8 @@ class _RedisBatch(_CollectingBatch):
                     else:
                         self._settle([unanswered.pop()], None)
         except BaseException as error:
-            self._settle(reversed(unanswered), failure(self._as_celery_raises(error)))
+            self._lost = self._as_celery_raises(error)
+            self._settle(reversed(unanswered), OutcomeUnknown(self._lost) if is_sent else self._lost)
 
 
 @contextmanager
@@ -347,11 +360,16 @@ def _connection_of(channel: Any) -> Iterator[Any]:
 
 # -- AMQP --------------------------------------------------------------------------------------------------------------
 
+#: With how many bytes RabbitMQ is given something to do while the next messages are made.
+WRITE_FROM = 16 * 1024
 #: From how many messages on RabbitMQ is asked whether it has got them, though it does not confirm. They are handed to
 #: the network all at once, so a connection that breaks could lose all of them unnoticed, and not just the last few.
 ASK_FROM = 16
 #: For how many seconds the answer is waited for. A broker that is short of memory or disk does not read on.
 ASK_FOR = 5.0
+
+
+_UNANSWERED = "The connection was lost before the broker has answered."
 
 
 class _Message(NamedTuple):
@@ -361,6 +379,19 @@ class _Message(NamedTuple):
     routing_key: str
     mandatory: bool
     immediate: bool
+
+    def sent(self) -> _Sent:
+        address = (self.exchange, self.routing_key, self.message.properties.get("correlation_id"))
+        return _Sent(self.owner, self.mandatory, address)
+
+
+class _Sent(NamedTuple):
+    """What is to be known of a message until the broker has answered."""
+
+    owner: int
+    mandatory: bool
+    #: By which a message that is returned can be told from others.
+    address: tuple[str, str, str | None]
 
 
 class _Frames:
@@ -373,6 +404,10 @@ class _Frames:
     def write(self, frame: Any) -> None:
         self.pieces.append(bytes(frame))
         self.size += len(frame)
+
+    def take(self) -> memoryview:
+        pieces, self.pieces, self.size = self.pieces, [], 0
+        return memoryview(b"".join(pieces))
 
 
 class _Confirmed(NamedTuple):
@@ -399,8 +434,16 @@ class _AmqpBatch(_CollectingBatch):
     def __init__(self, app: Celery, producer: Any) -> None:
         super().__init__(app, producer)
         self._messages: list[_Message] = []
+        #: What was written and not yet answered, by the number that the broker gives it if it confirms.
+        self._sent: dict[int, _Sent] = {}
+        self._hearing = ExitStack()
+        self._numbers = count()
 
     def is_alive(self) -> bool:
+        if self._sent:
+            if self._target.connection is None:
+                raise amqp.RecoverableConnectionError(_UNANSWERED)
+            return True  # or writing tells
         # Reads what has come meanwhile: perhaps that the broker has closed the connection.
         try:
             while True:
@@ -427,10 +470,15 @@ class _AmqpBatch(_CollectingBatch):
         self._channel = channel
 
     def _detach(self) -> None:
+        channel, self._channel = self._channel, None
+        if channel is None:
+            return
+        if self._sent:
+            self._lose(amqp.RecoverableConnectionError(_UNANSWERED))
         if self._put_there is None:
-            del self._channel.basic_publish
+            del channel.basic_publish
         else:
-            self._channel.basic_publish = self._put_there
+            channel.basic_publish = self._put_there
 
     def _collect(
         self,
@@ -441,6 +489,9 @@ class _AmqpBatch(_CollectingBatch):
         immediate: bool = False,
         **timeouts: float | None,
     ) -> Any:
+        if self._lost is not None:
+            self._settle([self._owner], self._lost)
+            return None
         if self._channel.connection is None:
             raise amqp.RecoverableConnectionError("connection already closed")  # so Kombu makes another
         if any(timeout is not None for timeout in timeouts.values()):
@@ -450,7 +501,10 @@ class _AmqpBatch(_CollectingBatch):
         before = self._frames.size
         self._make_frames(kept)
         self._messages.append(kept)
-        self._has_grown(self._frames.size - before)
+        size = self._frames.size
+        if size >= WRITE_FROM and self._is_ready():
+            self._send()
+        self._has_grown(size - before)
         return None
 
     def _make_frames(self, kept: _Message) -> None:
@@ -462,41 +516,66 @@ class _AmqpBatch(_CollectingBatch):
 
     def _forget(self) -> None:
         self._messages = []
-        self._frames.pieces = []
+        self._frames.take()
+
+    def send(self) -> None:
+        super().send()
+        if self._sent:
+            self._wait()
 
     def _send(self) -> None:
+        if not self._sent:
+            self._hearing.enter_context(self._hearing_of_what_was_sent())
+        frames, messages = self._frames.take(), self._messages
+        self._messages = []
+        self._sent |= {number: kept.sent() for kept, number in zip(messages, self._tags or self._numbers, strict=False)}
         connection = self._target.connection
-        # By the number that the broker gives them, if it confirms.
-        waiting = {tag: kept for kept, tag in zip(self._messages, self._tags or count(), strict=False)}
-        asks = self._tags is None and self._is_worth_asking(connection)
-        if asks:
-            self._write_frame(1, self._target.channel_id, spec.Channel.Flow, amqp_dumps("b", (True,)), None)
-        frames = memoryview(b"".join(self._frames.pieces))
-        self._forget()
         try:
-            with self._hearing_of(waiting):
-                connection.transport.write(frames)
-                connection.bytes_sent += len(waiting)
-                if self._tags is not None:
-                    while waiting:
-                        connection.drain_events()
-                elif asks:
-                    with suppress(TimeoutError):
-                        self._target.wait(spec.Channel.FlowOk, timeout=ASK_FOR)
-            self._settle([kept.owner for kept in waiting.values()], None)
+            connection.transport.write(frames)
+            connection.bytes_sent += len(messages)
         except BaseException as error:
-            unknown = OutcomeUnknown(self._as_celery_raises(error))
-            self._settle([kept.owner for kept in waiting.values()], unknown)
+            self._lose(error)
+
+    def _wait(self) -> None:
+        connection = self._target.connection
+        if connection is None:
+            self._lose(amqp.RecoverableConnectionError(_UNANSWERED))
+            return
+        try:
+            if self._tags is not None:
+                while self._sent:
+                    connection.drain_events()
+            elif self._is_worth_asking():
+                self._target.send_method(spec.Channel.Flow, "b", (True,))
+                with suppress(TimeoutError):
+                    self._target.wait(spec.Channel.FlowOk, timeout=ASK_FOR)
+            self._settle([sent.owner for sent in self._sent.values()], None)
+            self._sent.clear()
+        except BaseException as error:
+            self._lose(error)
+        finally:
+            self._hearing.close()
+
+    def _lose(self, error: BaseException) -> None:
+        with suppress(Exception):
+            while self._tags is not None:
+                self._target.connection.drain_events(timeout=0)  # what was confirmed, and not read yet
+        self._lost = self._as_celery_raises(error)
+        self._settle([sent.owner for sent in self._sent.values()], OutcomeUnknown(self._lost))
+        self._sent.clear()
+        self._hearing.close()
+        if self._target.connection is not None:
             self.producer.connection.collect()
 
-    def _is_worth_asking(self, connection: Any) -> bool:
-        if connection.server_properties.get("product") != "RabbitMQ":
+    def _is_worth_asking(self) -> bool:
+        if self._target.connection.server_properties.get("product") != "RabbitMQ":
             return False
-        return len(self._messages) >= ASK_FROM or any(kept.mandatory for kept in self._messages)
+        return len(self._sent) >= ASK_FROM or any(sent.mandatory for sent in self._sent.values())
 
     @contextmanager
-    def _hearing_of(self, waiting: dict[int, _Message]) -> Iterator[None]:
-        """Settle what the broker confirms, refuses or returns, and no longer wait for it."""
+    def _hearing_of_what_was_sent(self) -> Iterator[None]:
+        """Settle what the broker confirms, refuses or returns."""
+        waiting = self._sent
 
         def settle(tags: list[int], outcome: Outcome) -> None:
             self._settle([waiting.pop(tag).owner for tag in tags if tag in waiting], outcome)
@@ -511,11 +590,9 @@ class _AmqpBatch(_CollectingBatch):
             settle(those(tag, multiple), self._as_celery_raises(MessageNacked()))
 
         def on_return(error: Exception, exchange: str, routing_key: str, message: Any) -> None:
-            returned = (exchange, routing_key, message.properties.get("correlation_id"))
-            for tag, kept in waiting.items():
-                if (kept.exchange, kept.routing_key, kept.message.properties.get("correlation_id")) == returned:
-                    settle([tag], self._as_celery_raises(error))
-                    return
+            address = (exchange, routing_key, message.properties.get("correlation_id"))
+            returned = [tag for tag, sent in waiting.items() if sent.mandatory and sent.address == address]
+            settle(returned[:1], self._as_celery_raises(error))
 
         events = self._target.events
         heard: dict[str, Callable[..., None]] = {"basic_ack": on_ack, "basic_nack": on_nack}
@@ -569,10 +646,9 @@ def open_batch(app: Celery, patience: Callable[[], Mapping[str, Any]]) -> Iterat
                 around.attach()
             return
     _lend_producers_of(app)
-    _put_off_subscriptions_of(app.backend)
+    _make_aware(app.backend)
     with app.producer_or_acquire() as producer:
         batch = _connected(app, producer, patience)
-        batch.attach()
         _here.batch = batch
         try:
             yield batch
@@ -600,10 +676,28 @@ def _lend_producers_of(app: Celery) -> None:
     _aware.add(app)
 
 
-def _put_off_subscriptions_of(backend: Any) -> None:
-    module = sys.modules.get("celery.backends.redis")
-    if module is None or backend in _aware or type(backend).on_task_call is not module.RedisBackend.on_task_call:
+def _make_aware(backend: Any) -> None:
+    if backend in _aware:
         return
+    _aware.add(backend)
+    _send_before_waiting(backend)
+    redis = sys.modules.get("celery.backends.redis")
+    if redis is not None and type(backend).on_task_call is redis.RedisBackend.on_task_call:
+        _put_off_subscriptions_of(backend)
+
+
+def _send_before_waiting(backend: Any) -> None:
+    wait = backend.wait_for_pending
+
+    def wait_for_pending(*args: Any, **kwargs: Any) -> Any:
+        if _here.batch is not None:
+            _here.batch.send()
+        return wait(*args, **kwargs)
+
+    backend.wait_for_pending = wait_for_pending
+
+
+def _put_off_subscriptions_of(backend: Any) -> None:
     subscribe = backend.on_task_call
     unsubscribe = backend.result_consumer.cancel_for
 
@@ -621,7 +715,6 @@ def _put_off_subscriptions_of(backend: Any) -> None:
 
     backend.on_task_call = on_task_call
     backend.result_consumer.cancel_for = cancel_for
-    _aware.add(backend)
 
 
 def _connected(app: Celery, producer: Any, patience: Callable[[], Mapping[str, Any]]) -> Batch:
@@ -629,9 +722,11 @@ def _connected(app: Celery, producer: Any, patience: Callable[[], Mapping[str, A
     try:
         if not connection.connected:
             connection.ensure_connection(**patience())
-        batch = _kind_of(producer.channel)(app, producer)
-        if not batch.is_alive():
-            _reconnect(producer, patience())
+        with connection._reraise_as_library_errors():
+            batch = _kind_of(producer.channel)(app, producer)
+            if not batch.is_alive():
+                _reconnect(producer, patience())
+            batch.attach()
     except Exception as error:
         error.add_note(f"The broker at {connection.as_uri()} cannot be reached.")
         raise
