@@ -186,7 +186,7 @@ def model(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure, and print the figures of benchmarks/README.md."""
-    session.install(*group("bench"), str(CORE), str(CELERY))
+    session.install(*group("bench"), str(CORE), str(CELERY), str(DJANGO))
     session.run("python", "benchmarks/run.py", *session.posargs)
     session.run("python", "benchmarks/dispatch.py", *session.posargs)
 

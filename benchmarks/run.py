@@ -1,6 +1,6 @@
 """What Airlock costs, beside the least that anything of its kind could cost, measured in the same processes.
 
-python benchmarks/run.py            prints a table, in about two minutes
+python benchmarks/run.py            prints a table, in about three minutes
 python benchmarks/run.py --check    exits with 1 if a figure is beyond its reach
 python benchmarks/run.py --help     lists the options of pyperf, such as --fast and --rigorous
 
@@ -23,12 +23,18 @@ from itertools import repeat
 from time import process_time
 from typing import TYPE_CHECKING, Any
 
+import django
 import pyperf
+from django.conf import settings
+from django.db import connections
+from django.db.transaction import atomic
 
 import airlock
+from airlock.integrations.django import DjangoScope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     #: Does something so many times, and returns the seconds (or bytes) that took.
     Measure = Callable[[int], float]
@@ -229,6 +235,55 @@ def hand_overs_at(depth: int, loops: int) -> float:
     return spent
 
 
+# -- Transactions: the floor of a DjangoScope is a plain scope -----------------------------------------------------
+
+settings.configure()
+django.setup()
+
+
+def connect(databases: int) -> None:
+    """Have Django know so many databases, each of which was used before."""
+    sqlite = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+    aliases = ["default", *range(1, databases)]
+    connections.settings = connections.configure_settings({str(alias): {**sqlite} for alias in aliases})
+    for connection in connections.all():
+        connection.ensure_connection()
+
+
+def enqueue_in_block(
+    scope_cls: type[airlock.Scope], block: Callable[[], AbstractContextManager[object]], flushes: bool, loops: int
+) -> float:
+    """Enqueueing in a scope, in a block inside of it, and flushing the scope after that, if it `flushes`."""
+    spent = 0.0
+    for _ in repeat(None, loops):
+        scope = airlock.scope(_cls=scope_cls, executor=execute)
+        scope.enter()
+        with block():
+            started = process_time()
+            for _ in repeat(None, MANY):
+                airlock.enqueue(task, 7, retry=True)
+            spent += process_time() - started
+        scope.exit()
+        if flushes:
+            started = process_time()
+            scope.flush()
+            spent += process_time() - started
+        else:
+            scope.discard()
+    return spent
+
+
+def in_plain_scope(flushes: bool, loops: int) -> float:
+    return enqueue_in_block(airlock.Scope, contextlib.nullcontext, flushes, loops)
+
+
+def in_django_scope(
+    block: Callable[[], AbstractContextManager[object]], databases: int, flushes: bool, loops: int
+) -> float:
+    connect(databases)
+    return enqueue_in_block(DjangoScope, block, flushes, loops)
+
+
 # -- Memory --------------------------------------------------------------------------------------------------------
 
 BUFFERED = 10_000
@@ -273,6 +328,19 @@ def at_depth(what: str, measure: Callable[[int, int], float], depth: int, per_lo
     return Comparison(f"{what} at depth {depth}", partial(measure, 1), partial(measure, depth), per_loop, reach)
 
 
+def in_django(databases: int, flushes: bool) -> Iterator[Comparison]:
+    what = "enqueue and flush" if flushes else "enqueue"
+    which = "1 database" if databases == 1 else f"{databases} databases"
+    for where, block, reach in (("autocommit", contextlib.nullcontext, 1.5), ("one atomic", atomic, 3.0)):
+        yield Comparison(
+            f"{what} in {where}, {which}",
+            partial(in_plain_scope, flushes),
+            partial(in_django_scope, block, databases, flushes),
+            MANY,
+            None if flushes else reach,
+        )
+
+
 COMPARISONS = [
     Comparison("enqueue and flush, per intent", record_and_call, enqueue_and_flush, BATCH, reach=1.6),
     Comparison("  beside objects without __init__", record_without_init_and_call, enqueue_and_flush, BATCH),
@@ -281,6 +349,9 @@ COMPARISONS = [
     Comparison("  beside contextlib.contextmanager", bare_generator, empty_scope),
     *(at_depth("an intent", intents_at, depth, MANY) for depth in (10, 100, 400, 1000)),
     *(at_depth("a hand-over", hand_overs_at, depth, BATCH) for depth in (10, 100, 400, 1000)),
+    *in_django(databases=1, flushes=False),
+    *in_django(databases=2, flushes=False),
+    *in_django(databases=1, flushes=True),
     Comparison("memory per buffered intent", memory_of_records, memory_of_intents, BUFFERED, reach=350, unit="byte"),
 ]
 
@@ -335,7 +406,7 @@ def show_comparison(comparison: Comparison, pairs: list[tuple[float, float]]) ->
 def show(what: str, *cells: str) -> None:
     # Not in the worker processes: what they would print is taken from them.
     if "--worker" not in sys.argv:
-        print(f"{what:<36}" + "".join(f"{cell:>9}" for cell in cells), flush=True)
+        print(f"{what:<42}" + "".join(f"{cell:>9}" for cell in cells), flush=True)
 
 
 if __name__ == "__main__":
