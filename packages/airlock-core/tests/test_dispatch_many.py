@@ -174,3 +174,24 @@ def test_an_override_of_dispatch_all_may_hand_over_parts():
 
 def test_an_unknown_outcome_shows_its_reason():
     assert repr(OutcomeUnknown(ConnectionError("lost"))) == "OutcomeUnknown(ConnectionError('lost'))"
+
+
+def test_the_account_is_whole_when_parts_are_dispatched_in_the_middle_of_others():
+    class InParts(airlock.Scope):
+        def dispatch_all(self, intents):
+            super().dispatch_all(intents[:2])
+
+    class Nested(Crate):
+        def dispatch_many(self, intents):
+            outcomes = super().dispatch_many(intents)
+            if 1 in numbers(intents):
+                airlock.Scope.dispatch_all(scope, scope.intents[2:])
+            return outcomes
+
+    crate = Nested()
+    scope = left_with(1, 2, 3, 4, executor=crate, _cls=InParts)
+    scope.flush()
+
+    assert crate.given == [[1, 2], [3, 4]]
+    assert numbers(scope.dispatched_intents) == [3, 4, 1, 2]
+    assert scope.undispatched_intents == []

@@ -124,8 +124,8 @@ class Scope:
     # What few have.
     _snapshot: Sequence[Intent] | None = None
     _due: Sequence[Intent] = ()
-    _dispatched: tuple[Intent, ...] = ()
-    _unknown: tuple[Intent, ...] = ()
+    _dispatched: Sequence[Intent] = ()
+    _unknown: Sequence[Intent] = ()
 
     _log_cls: type[_Log] = _Log
     _detached_cls: type[DetachedScope]
@@ -338,37 +338,46 @@ class Scope:
         executor = sync_executor if self._executor is None else self._executor
         if len(intents) > 1 and hasattr(executor, "dispatch_many"):
             for failed in self._dispatching(intents):
-                if failed:
-                    raise self._noted(failed)
+                raise self._noted(failed)
             return
         for intent in intents:
             try:
                 executor(intent)
             except BaseException as error:
                 error.add_note(_about(intent))
-                self._dispatched += tuple(intents[: intents.index(intent)])
+                self._dispatched_to_write().extend(intents[: intents.index(intent)])
                 raise
-        self._dispatched += tuple(intents)
+        self._dispatched_to_write().extend(intents)
+
+    def _dispatched_to_write(self) -> list[Intent]:
+        # Always the same list: commits of several threads may dispatch parts at the same time.
+        dispatched: list[Intent] = vars(self).setdefault("_dispatched", [])
+        return dispatched
 
     def _dispatching(self, intents: Sequence[Intent]) -> Iterator[dict[Intent, BaseException]]:
         """Hand the intents to the executor, as many at a time as it takes, and keep account.
 
         Yields:
-            Those of them that were not carried out, or perhaps not, and why.
+            Those that were not carried out, or perhaps not, and why: what failed together, together.
         """
         executor = sync_executor if self._executor is None else self._executor
+        at_a_time = len(intents) if hasattr(executor, "dispatch_many") else 1
+        dispatched = self._dispatched_to_write()
         begin = 0
         while begin < len(intents):
-            remaining = intents[begin:] if begin else intents
-            outcomes = outcomes_of(executor, remaining)
-            tried = list(zip(remaining, outcomes, strict=False))
-            self._dispatched += tuple(intent for intent, outcome in tried if outcome is None)
-            self._unknown += tuple(intent for intent, outcome in tried if isinstance(outcome, OutcomeUnknown))
-            yield {
-                intent: outcome.error if isinstance(outcome, OutcomeUnknown) else outcome
-                for intent, outcome in tried
-                if outcome is not None
-            }
+            tried = intents[begin : begin + at_a_time]
+            outcomes = outcomes_of(executor, tried)
+            failed: dict[Intent, BaseException] = {}
+            for intent, outcome in zip(tried, outcomes, strict=False):
+                if outcome is None:
+                    dispatched.append(intent)
+                elif isinstance(outcome, OutcomeUnknown):
+                    vars(self).setdefault("_unknown", []).append(intent)
+                    failed[intent] = outcome.error
+                else:
+                    failed[intent] = outcome
+            if failed:
+                yield failed
             begin += len(outcomes)
 
     def _noted(self, failed: dict[Intent, BaseException]) -> BaseException:

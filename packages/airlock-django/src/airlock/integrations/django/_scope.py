@@ -67,6 +67,7 @@ class _LoggingScope(Scope):
     def _dispatch_each(self, intents: Sequence[Intent]) -> None:
         with no_scope():  # a commit may come in another scope
             for failed in self._dispatching(intents):
+                unknown = set(self._unknown)
                 for intent, error in failed.items():
                     if not isinstance(error, Exception):
                         raise error
@@ -75,7 +76,7 @@ class _LoggingScope(Scope):
                         intent.name,
                         intent.id,
                         intent.origin or "a place that is not known: set AIRLOCK['CAPTURE_ORIGIN'] to see it",
-                        ", or perhaps it was: nobody can tell" if intent in self._unknown else "",
+                        ", or perhaps it was: nobody can tell" if intent in unknown else "",
                         exc_info=error,
                     )
 
