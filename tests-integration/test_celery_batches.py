@@ -179,8 +179,11 @@ def test_a_connection_that_is_cut_before_any_answer_comes(sender: Sender, proxy:
     with soon(), pytest.raises(OperationalError):
         sender.flush(*FLUSH)
 
-    assert check_account(sender, FLUSH) == ([], [], list(FLUSH))
-    check_next_flush(sender)
+    # RabbitMQ may answer the first part before the last one was written.
+    dispatched, undispatched, unknown = check_account(sender, FLUSH)
+    assert dispatched == []
+    assert unknown
+    check_next_flush(sender, *undispatched)
 
 
 @pytest.mark.parametrize("transport", ["redis", "rabbitmq with confirms"], indirect=True)
@@ -377,4 +380,8 @@ def test_what_a_broker_that_is_killed_has_accepted_is_there_when_it_is_back(
         check_account(sender, FLUSH)
     assert numbers(scope.dispatched_intents + scope.undispatched_intents) == list(FLUSH)
     assert scope.unknown_intents
-    check_next_flush(sender)
+    with soon():
+        sender.flush(1000, 1001)
+    *survived, second_last, last = sender.arrived(2)
+    assert [second_last, last] == [1000, 1001]
+    assert set(survived) <= set(numbers(scope.unknown_intents))  # RabbitMQ may have written some of them to its disk

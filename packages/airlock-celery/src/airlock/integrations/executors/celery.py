@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from kombu.exceptions import OperationalError
 try:
     from airlock import Intent  # noqa: TC001 - not only a type here, but what tells ours from another `airlock`
     from airlock._executors import outcomes_of
-    from airlock.integrations.executors._celery_batch import MAX_INTENTS, Batch, open_batch
+    from airlock.integrations.executors._celery_batch import MAX_INTENTS, open_batch
     from airlock.integrations.executors.sync import sync_executor
 except ImportError as error:
     raise ImportError(
@@ -116,23 +117,21 @@ class CeleryExecutor:
     def _together(self, app: Celery, intents: list[Intent]) -> list[Outcome]:
         known = self._broker_is_there.get(app)
         self._broker_is_there[app] = False
-        batch: Batch | None = None
-        try:
-            with open_batch(app, partial(_patience, app, known)) as batch:
-                for intent in intents:
-                    batch.begin()
-                    try:
-                        self._publish(self._to_publish(intent), intent)
-                    except BaseException as error:
-                        batch.fail(error)
-                    if batch.is_full:
-                        break
-                batch.send()
-                outcomes = batch.outcomes()
-        except BaseException as error:
-            if batch is not None:
-                raise
-            return [error] * len(intents)  # there is no broker
+        with ExitStack() as opened:
+            try:
+                batch = opened.enter_context(open_batch(app, partial(_patience, app, known)))
+            except BaseException as error:
+                return [error] * len(intents)  # there is no broker
+            for intent in intents:
+                batch.begin()
+                try:
+                    self._publish(self._to_publish(intent), intent)
+                except BaseException as error:
+                    batch.fail(error)
+                if batch.is_full:
+                    break
+            batch.send()
+            outcomes = batch.outcomes()
         self._broker_is_there[app] = not any(outcomes)
         return outcomes
 
