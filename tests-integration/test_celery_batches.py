@@ -14,22 +14,12 @@ from kombu.exceptions import OperationalError
 
 import airlock
 from airlock.integrations.executors.celery import CeleryExecutor
-from own_brokers import OwnRabbitMQ, OwnRedis, Proxy, url
+from own_brokers import OwnRabbitMQ, OwnRedis, Proxy, soon, url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     OwnBroker = OwnRedis | OwnRabbitMQ
-
-#: What it takes Celery to give up on a single task when results are on a Redis that is down, in seconds.
-GIVING_UP = 19
-
-
-@contextmanager
-def soon() -> Iterator[None]:
-    start = time.monotonic()
-    yield
-    assert time.monotonic() - start < GIVING_UP
 
 
 @pytest.fixture(scope="module")

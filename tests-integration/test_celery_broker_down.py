@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from contextlib import contextmanager
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
@@ -21,22 +19,12 @@ from kombu.exceptions import OperationalError
 
 import airlock
 from airlock.integrations.executors.celery import CeleryExecutor
-from own_brokers import OwnRedis, url
+from own_brokers import GIVING_UP, OwnRedis, soon, url
 from processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-#: What it takes Celery to give up on a single task, in seconds.
-GIVING_UP = 19
-
-
-@contextmanager
-def soon() -> Iterator[None]:
-    start = time.monotonic()
-    yield
-    assert time.monotonic() - start < GIVING_UP
 
 
 def make_app(broker: str, results: str) -> tuple[Celery, Task]:

@@ -50,7 +50,7 @@ def test_missing_service_skips_by_name_and_fails_where_all_are_expected(
     monkeypatch: pytest.MonkeyPatch, ci: str, outcome: type[BaseException]
 ) -> None:
     def find() -> None:
-        raise services.UnavailableError("RabbitMQ", "AIRLOCK_TEST_RABBITMQ", 5672)
+        raise services._not_found("RabbitMQ", "AIRLOCK_TEST_RABBITMQ", 5672)
 
     monkeypatch.setenv("CI", ci)
 

@@ -19,17 +19,7 @@ class Fussy:
             raise self.error
 
 
-def left_with(*numbers, **arguments):
-    """A scope that was left and not yet flushed, with an intent for each number."""
-    scope = airlock.scope(**arguments)
-    scope.enter()
-    for number in numbers:
-        airlock.enqueue(abs, number, _name=f"task_{number}", _origin=f"views.py:{number}")
-    scope.exit()
-    return scope
-
-
-def test_the_executor_is_given_each_intent_once_in_order():
+def test_the_executor_is_given_each_intent_once_in_order(left_with):
     given = []
     scope = left_with(3, 1, 2, executor=given.append)
     intents = scope.intents
@@ -61,14 +51,14 @@ def test_an_executor_is_used_even_if_python_takes_it_for_false(ran):
 
 
 @pytest.mark.parametrize("answer", [None, False, True, [], "done"], ids=repr)
-def test_what_the_executor_returns_is_ignored(answer):
+def test_what_the_executor_returns_is_ignored(left_with, answer):
     scope = left_with(1, 2, executor=lambda intent: answer)
 
     assert scope.flush() == scope.intents
 
 
 @pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
-def test_dispatch_stops_at_the_first_failure_and_keeps_exact_accounts(error):
+def test_dispatch_stops_at_the_first_failure_and_keeps_exact_accounts(left_with, error):
     executor = Fussy(2, error)
     scope = left_with(1, 2, 3, executor=executor)
     first, failed, not_tried = scope.intents
@@ -83,7 +73,7 @@ def test_dispatch_stops_at_the_first_failure_and_keeps_exact_accounts(error):
     assert scope.is_flushed
 
 
-def test_a_failure_at_the_first_intent_leaves_all_undispatched():
+def test_a_failure_at_the_first_intent_leaves_all_undispatched(left_with):
     scope = left_with(1, 2, executor=Fussy(1, ValueError("broken")))
     with pytest.raises(ValueError, match="broken"):
         scope.flush()
@@ -92,7 +82,7 @@ def test_a_failure_at_the_first_intent_leaves_all_undispatched():
     assert scope.undispatched_intents == scope.intents
 
 
-def test_a_failure_notes_which_intent_it_was_and_where_it_was_enqueued():
+def test_a_failure_notes_which_intent_it_was_and_where_it_was_enqueued(left_with):
     scope = left_with(1, 2, 3, executor=Fussy(2, ValueError("broken")))
     failed = scope.intents[1]
 
@@ -125,7 +115,7 @@ def test_a_failure_in_a_nested_task_is_seen_at_the_outermost_scope():
     assert inner.undispatched_intents == []
 
 
-def test_what_policies_dropped_is_neither_dispatched_nor_owed():
+def test_what_policies_dropped_is_neither_dispatched_nor_owed(left_with):
     scope = left_with(1, 2, 3, 4, policy=airlock.BlockTasks({"task_1", "task_3"}), executor=Fussy(4, ValueError("x")))
     with pytest.raises(ValueError, match="x"):
         scope.flush()
@@ -203,7 +193,7 @@ def test_a_scope_may_dispatch_later(ran):
     assert (scope.dispatched_intents, scope.undispatched_intents) == (intents, [])
 
 
-def test_a_scope_may_dispatch_in_parts_and_keeps_account_of_all():
+def test_a_scope_may_dispatch_in_parts_and_keeps_account_of_all(left_with):
     class InParts(airlock.Scope):
         def dispatch_all(self, intents):
             for intent in reversed(intents):
@@ -218,7 +208,7 @@ def test_a_scope_may_dispatch_in_parts_and_keeps_account_of_all():
     assert scope.undispatched_intents == [first]
 
 
-def test_flush_returns_only_what_was_dispatched_by_then():
+def test_flush_returns_only_what_was_dispatched_by_then(left_with):
     class FirstOnly(airlock.Scope):
         def dispatch_all(self, intents):
             super().dispatch_all(intents[:1])
@@ -228,7 +218,7 @@ def test_flush_returns_only_what_was_dispatched_by_then():
     assert scope.flush() == scope.intents[:1]
 
 
-def test_dispatch_all_is_given_what_the_policies_allowed():
+def test_dispatch_all_is_given_what_the_policies_allowed(left_with):
     given = []
 
     class Listens(airlock.Scope):

@@ -27,21 +27,11 @@ class Crate:
         return [self.outcomes.get(intent.args[0]) for intent in intents[: self.at_a_time]]
 
 
-def left_with(*numbers, **arguments):
-    """A scope that was left and not yet flushed, with an intent for each number."""
-    scope = airlock.scope(**arguments)
-    scope.enter()
-    for number in numbers:
-        airlock.enqueue(abs, number, _name=f"task_{number}", _origin=f"views.py:{number}")
-    scope.exit()
-    return scope
-
-
 def numbers(intents):
     return [intent.args[0] for intent in intents]
 
 
-def test_a_flush_is_handed_over_as_a_whole_and_in_order():
+def test_a_flush_is_handed_over_as_a_whole_and_in_order(left_with):
     crate = Crate()
     scope = left_with(3, 1, 2, executor=crate)
 
@@ -49,21 +39,21 @@ def test_a_flush_is_handed_over_as_a_whole_and_in_order():
     assert crate.given == [[3, 1, 2]]
 
 
-def test_a_single_intent_is_handed_over_as_ever():
+def test_a_single_intent_is_handed_over_as_ever(left_with):
     crate = Crate()
     left_with(1, executor=crate).flush()
 
     assert crate.given == [1]
 
 
-def test_nothing_is_handed_over_when_there_is_nothing():
+def test_nothing_is_handed_over_when_there_is_nothing(left_with):
     crate = Crate()
     left_with(1, 2, policy=airlock.DropAll(), executor=crate).flush()
 
     assert crate.given == []
 
 
-def test_an_executor_is_called_again_with_what_it_did_not_take():
+def test_an_executor_is_called_again_with_what_it_did_not_take(left_with):
     crate = Crate(at_a_time=2)
     scope = left_with(1, 2, 3, 4, 5, executor=crate)
 
@@ -72,7 +62,7 @@ def test_an_executor_is_called_again_with_what_it_did_not_take():
 
 
 @pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
-def test_dispatch_stops_at_a_failure_and_keeps_exact_accounts(error):
+def test_dispatch_stops_at_a_failure_and_keeps_exact_accounts(left_with, error):
     crate = Crate({3: error}, at_a_time=4)
     scope = left_with(1, 2, 3, 4, 5, executor=crate)
 
@@ -86,7 +76,7 @@ def test_dispatch_stops_at_a_failure_and_keeps_exact_accounts(error):
     assert scope.unknown_intents == []
 
 
-def test_a_failure_of_the_last_one_alone_is_as_any_other():
+def test_a_failure_of_the_last_one_alone_is_as_any_other(left_with):
     class Alone(Crate):
         def __call__(self, intent):
             raise ValueError("broken")
@@ -99,7 +89,7 @@ def test_a_failure_of_the_last_one_alone_is_as_any_other():
     assert numbers(scope.undispatched_intents) == [3]
 
 
-def test_a_failure_notes_which_intent_it_was_and_how_many_failed_with_it():
+def test_a_failure_notes_which_intent_it_was_and_how_many_failed_with_it(left_with):
     scope = left_with(1, 2, 3, executor=Crate({2: ValueError("broken"), 3: ValueError("as well")}))
 
     with pytest.raises(ValueError, match="broken") as raised:
@@ -112,7 +102,7 @@ def test_a_failure_notes_which_intent_it_was_and_how_many_failed_with_it():
     assert "1 more" in others
 
 
-def test_an_unknown_outcome_is_a_failure_that_is_told_apart():
+def test_an_unknown_outcome_is_a_failure_that_is_told_apart(left_with):
     lost = ConnectionError("lost")
     crate = Crate({2: OutcomeUnknown(lost), 3: OutcomeUnknown(lost), 4: ValueError("broken")})
     scope = left_with(1, 2, 3, 4, executor=crate)
@@ -128,7 +118,7 @@ def test_an_unknown_outcome_is_a_failure_that_is_told_apart():
 
 
 @pytest.mark.parametrize("error", [ConnectionError("lost"), KeyboardInterrupt()], ids=repr)
-def test_when_the_executor_itself_raises_all_it_was_given_is_unknown(error):
+def test_when_the_executor_itself_raises_all_it_was_given_is_unknown(left_with, error):
     class Crashing(Crate):
         def dispatch_many(self, intents):
             if self.given:
@@ -145,7 +135,7 @@ def test_when_the_executor_itself_raises_all_it_was_given_is_unknown(error):
 
 
 @pytest.mark.parametrize("answer", [None, [], [None] * 4, {1: None}, 3], ids=repr)
-def test_an_executor_that_does_not_tell_what_became_of_them_is_told_how(answer):
+def test_an_executor_that_does_not_tell_what_became_of_them_is_told_how(left_with, answer):
     class Silent(Crate):
         def dispatch_many(self, intents):
             return answer
@@ -157,7 +147,7 @@ def test_an_executor_that_does_not_tell_what_became_of_them_is_told_how(answer):
     assert numbers(scope.unknown_intents) == [1, 2, 3]
 
 
-def test_an_override_of_dispatch_all_may_hand_over_parts():
+def test_an_override_of_dispatch_all_may_hand_over_parts(left_with):
     class InParts(airlock.Scope):
         def dispatch_all(self, intents):
             super().dispatch_all(intents[:2])
@@ -176,7 +166,7 @@ def test_an_unknown_outcome_shows_its_reason():
     assert repr(OutcomeUnknown(ConnectionError("lost"))) == "OutcomeUnknown(ConnectionError('lost'))"
 
 
-def test_the_account_is_whole_when_parts_are_dispatched_in_the_middle_of_others():
+def test_the_account_is_whole_when_parts_are_dispatched_in_the_middle_of_others(left_with):
     class InParts(airlock.Scope):
         def dispatch_all(self, intents):
             super().dispatch_all(intents[:2])

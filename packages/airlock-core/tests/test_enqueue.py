@@ -36,8 +36,10 @@ class TakesNames:
         self.carried_out.append(intent.task)
 
 
-def test_enqueue_runs_nothing(scope):
-    airlock.enqueue(send_email, 1)
+def test_enqueue_runs_nothing(scope, ran):
+    airlock.enqueue(ran.append, 1)
+
+    assert ran == []
 
 
 def test_enqueue_returns_the_recorded_intent(scope):
