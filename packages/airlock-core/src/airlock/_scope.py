@@ -386,7 +386,10 @@ class Scope:
         if others:
             error.add_note(f"With it failed {len(others)} more: see undispatched_intents.")
         if not failed.keys().isdisjoint(self._unknown):
-            error.add_note("Nobody knows whether those in unknown_intents were dispatched: again may be twice.")
+            error.add_note(
+                "Nobody can tell whether those in unknown_intents were dispatched: "
+                "to dispatch them again may have their effects twice."
+            )
         return error
 
     # -- What it holds ---------------------------------------------------------------------------------------------
