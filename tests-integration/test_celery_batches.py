@@ -65,8 +65,11 @@ class Sender:
         self.executor = CeleryExecutor(self.app)
         self._directly = Celery("reader", broker=broker.url, set_as_current=False)
         self.scopes: list[airlock.Scope] = []
+        #: What was taken from the broker since the last flush.
+        self.taken: list[int] = []
 
     def flush(self, *numbers: int) -> None:
+        self.taken = []
         with airlock.scope(executor=self.executor) as scope:
             self.scopes.append(scope)
             for number in numbers:
@@ -85,6 +88,7 @@ class Sender:
                 if not taken and len(arrived) < count:
                     quiet = 0
                 time.sleep(0.02)
+        self.taken += arrived
         return arrived
 
     def close(self) -> None:
@@ -144,10 +148,15 @@ def check_account(sender: Sender, flushed: range) -> tuple[list[int], list[int],
 
 
 def check_next_flush(sender: Sender, *again: int) -> None:
+    """See that all of it goes out, and nothing of before but what was unknown: the broker may be late with that."""
+    unknown = {number for scope in sender.scopes[-1:] for number in numbers(scope.unknown_intents)} - set(sender.taken)
     with soon():
         sender.flush(*again, 1000, 1001)
     assert sender.scopes[-1].undispatched_intents == []
-    assert sender.arrived(len(again) + 2) == [*again, 1000, 1001]
+    arrived = sender.arrived(len(again) + 2)
+    late = [number for number in arrived if number in unknown]
+    assert late == sorted(set(late))
+    assert arrived == [*late, *again, 1000, 1001]
 
 
 @pytest.mark.parametrize("part", [0.001, 0.3, 0.7, 0.999])
@@ -200,7 +209,8 @@ def test_a_cut_ends_a_large_flush_at_the_part_that_was_on_its_way(sender: Sender
     dispatched, undispatched, unknown = check_account(sender, flushed)
     assert dispatched[:1000] == list(range(2000, 3000))
     assert max(unknown) < 4000
-    assert undispatched == list(range(4000, 5000))
+    # On RabbitMQ the cut may be noticed before the last of that part was written.
+    assert undispatched == list(range(max(unknown) + 1, 5000))
     check_next_flush(sender, *undispatched)
 
 
@@ -370,8 +380,4 @@ def test_what_a_broker_that_is_killed_has_accepted_is_there_when_it_is_back(
         check_account(sender, FLUSH)
     assert numbers(scope.dispatched_intents + scope.undispatched_intents) == list(FLUSH)
     assert scope.unknown_intents
-    with soon():
-        sender.flush(1000, 1001)
-    *survived, second_last, last = sender.arrived(2)
-    assert [second_last, last] == [1000, 1001]
-    assert set(survived) <= set(numbers(scope.unknown_intents))  # RabbitMQ may have written some of them to its disk
+    check_next_flush(sender)
