@@ -313,7 +313,7 @@ def test_an_eager_app_runs_the_task_at_the_end_of_the_block(make_app: Callable[.
 # Bad input
 
 
-@pytest.mark.parametrize("wrong", [42, None, object(), ["sums.add"]], ids=repr)
+@pytest.mark.parametrize("wrong", [42, None, object(), ["sums.add"]], ids=lambda wrong: type(wrong).__name__)
 def test_what_is_neither_name_nor_callable_is_refused_at_the_call_site(wrong: Any) -> None:
     with airlock.scope(executor=celery_executor) as scope:
         with pytest.raises(TypeError) as raised:
