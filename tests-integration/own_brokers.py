@@ -133,7 +133,9 @@ class Proxy:
         self.on_cut: Callable[[], None] = lambda: None
         #: Whether new connections are closed at once.
         self.refuses = False
-        #: How many bytes clients have said.
+        #: How many connections clients have asked for.
+        self.asked = 0
+        #: How many bytes they have said.
         self.said = 0
 
     def __enter__(self) -> Self:
@@ -157,6 +159,11 @@ class Proxy:
                 connection.shutdown(socket.SHUT_RDWR)
             connection.close()
 
+    def go(self) -> None:
+        """Be as a server that is gone, until `refuses` is false again."""
+        self.refuses = True
+        self.cut()
+
     def cut_after(self, said: int) -> None:
         """Let clients say so many bytes more, then cut."""
         self._left = said
@@ -169,6 +176,7 @@ class Proxy:
         with suppress(OSError):
             while True:
                 client, _ = self._listening.accept()
+                self.asked += 1
                 if self.refuses:
                     client.close()
                     continue

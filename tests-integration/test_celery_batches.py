@@ -53,10 +53,10 @@ def notify(told: int, filling: str) -> None:
 
 
 class Sender:
-    """A process that publishes, by way of a proxy, and a look into the broker, past it."""
+    """A process that publishes, by way of a proxy or several, and a look into the broker, past them."""
 
-    def __init__(self, broker: OwnBroker, through: int, *, confirms: bool) -> None:
-        self.app = Celery("sender", broker=url(broker.scheme, through), set_as_current=False)
+    def __init__(self, broker: OwnBroker, *through: int, confirms: bool) -> None:
+        self.app = Celery("sender", broker=[url(broker.scheme, port) for port in through], set_as_current=False)
         self.app.conf.update(
             broker_transport_options={"confirm_publish": True} if confirms else {},
             task_default_queue=f"batches-{time.monotonic_ns()}",
@@ -328,17 +328,31 @@ def test_a_connection_that_is_lost_while_a_queue_is_declared_between_two_writes(
 
 @pytest.mark.usefixtures("size")
 def test_a_broker_that_is_gone_before_anything_is_sent_leaves_nothing_unknown(sender: Sender, proxy: Proxy) -> None:
-    def lose() -> None:
-        proxy.refuses = True
-        proxy.cut()
-
     flushed = range(296, 304)
-    with at(300, lose), soon(), pytest.raises(OperationalError):
+    with at(300, proxy.go), soon(), pytest.raises(OperationalError):
         sender.flush(*flushed)
     proxy.refuses = False
 
     assert check_account(sender, flushed) == ([], list(flushed), [])
     check_next_flush(sender, *flushed)
+
+
+def test_a_broker_that_is_gone_is_asked_once_for_however_many_intents(sender: Sender, proxy: Proxy) -> None:
+    proxy.refuses = True
+    with pytest.raises(OperationalError):
+        sender.flush(1, 2)
+    scope = airlock.scope(executor=sender.executor)
+    scope.enter()
+    for number in range(2500):
+        airlock.enqueue(sender.notify, number, "")
+    scope.exit()
+    asked = proxy.asked
+
+    outcomes = sender.executor.dispatch_many(scope.discard())
+
+    assert len(outcomes) == 2500
+    assert all(isinstance(outcome, OperationalError) for outcome in outcomes)
+    assert proxy.asked - asked == 1
 
 
 def test_a_broker_that_was_stopped_is_one_clear_error_and_nothing_is_unknown(
@@ -360,6 +374,42 @@ def test_a_broker_that_was_stopped_is_one_clear_error_and_nothing_is_unknown(
 
     check_next_flush(sender)
     sender.close()
+
+
+def test_a_flush_after_a_loss_goes_to_the_next_of_several_brokers(own_broker: OwnBroker, transport: str) -> None:
+    with Proxy(own_broker.port) as first, Proxy(own_broker.port) as second:
+        sender = Sender(own_broker, first.port, second.port, confirms="confirms" in transport)
+        check_next_flush(sender)
+
+        first.go()
+        check_next_flush(sender)
+
+        first.refuses = False
+        second.on_cut = second.go
+        second.cut_after(20_000)
+        with pytest.raises(OperationalError):
+            sender.flush(*FLUSH)
+        check_account(sender, FLUSH)
+        check_next_flush(sender)
+        sender.close()
+
+
+@pytest.mark.parametrize("flushed", [[1], [1, 2]], ids=["an intent", "two intents"])
+def test_each_of_several_brokers_is_asked_once_after_a_failure(
+    own_broker: OwnBroker, transport: str, flushed: list[int]
+) -> None:
+    with Proxy(own_broker.port) as first, Proxy(own_broker.port) as second:
+        sender = Sender(own_broker, first.port, second.port, confirms="confirms" in transport)
+        first.go()
+        second.go()
+        with soon(), pytest.raises(OperationalError):
+            sender.flush(*flushed)
+        assert numbers(sender.scopes[-1].undispatched_intents) == flushed
+
+        second.refuses = False
+        sender.flush(*flushed)
+        assert sender.arrived(len(flushed)) == flushed
+        sender.close()
 
 
 def test_what_a_broker_that_is_killed_has_accepted_is_there_when_it_is_back(

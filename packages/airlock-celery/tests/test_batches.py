@@ -26,6 +26,7 @@ import pytest
 from amqp import ChannelError, spec
 from amqp.exceptions import MessageNacked
 from celery import Task, chord, group, signals
+from celery.canvas import Signature
 from kombu import Consumer, Exchange, Queue, serialization
 from kombu.exceptions import EncodeError, OperationalError
 from kombu.transport import redis as redis_transport
@@ -33,7 +34,7 @@ from kombu.transport import redis as redis_transport
 import airlock
 from airlock.integrations.executors import _celery_batch
 from airlock.integrations.executors import celery as celery_executors
-from airlock.integrations.executors._celery_batch import Batch, open_batch
+from airlock.integrations.executors._celery_batch import Batch, once, open_batch
 from airlock.integrations.executors.celery import CeleryExecutor
 
 if TYPE_CHECKING:
@@ -319,7 +320,7 @@ def test_the_same_is_called_and_the_same_arrives(shop: Shop, transport: str, cas
 
 
 def test_each_transport_goes_the_way_it_should(shop: Shop, transport: str) -> None:
-    with open_batch(shop.app, dict) as batch:
+    with open_batch(shop.app, once) as batch:
         assert type(batch) is TRANSPORTS[transport]
 
 
@@ -359,6 +360,41 @@ def test_an_argument_that_cannot_be_serialised_stops_those_after_it(shop: Shop) 
     assert scope.intents[2].id in raised.value.__notes__[0]
     assert numbers(scope.dispatched_intents) == told(shop) == [1, 2]
     assert scope.undispatched_intents == scope.intents[2:]
+    assert scope.unknown_intents == []
+
+
+class SilentError(Exception):
+    def __bool__(self) -> bool:
+        return False
+
+
+def test_an_exception_that_is_false_is_a_failure_all_the_same(shop: Shop) -> None:
+    class Failing(Task):
+        def apply_async(self, *args: Any, **kwargs: Any) -> Any:
+            raise SilentError
+
+    failing = shop.app.task(name="notify_failing", base=Failing)(notify)
+    scope = left_with(shop, *notices(shop, 1), (failing, (2,), {}, {}), *notices(shop, 3))
+    with pytest.raises(SilentError):
+        scope.flush()
+
+    assert numbers(scope.dispatched_intents) == told(shop) == [1]
+    assert numbers(scope.undispatched_intents) == [2, 3]
+    assert scope.unknown_intents == []
+
+
+def test_a_task_that_cannot_even_be_looked_at_fails_alone(shop: Shop) -> None:
+    class Homeless(Signature):
+        @property
+        def app(self) -> Any:
+            raise LookupError("which app?")
+
+    scope = left_with(shop, *notices(shop, 1), (Homeless("notify_task"), (2,), {}, {}), *notices(shop, 3))
+    with pytest.raises(LookupError, match="which app"):
+        scope.flush()
+
+    assert numbers(scope.dispatched_intents) == told(shop) == [1]
+    assert numbers(scope.undispatched_intents) == [2, 3]
     assert scope.unknown_intents == []
 
 
@@ -687,7 +723,7 @@ def test_a_channel_that_cannot_be_used_leaves_nothing_behind(shop: Shop, monkeyp
     def fail(channel: Any) -> None:
         raise OperationalError("no more channels")
 
-    with open_batch(shop.app, dict) as batch:
+    with open_batch(shop.app, once) as batch:
         used = batch.producer.channel
         monkeypatch.setattr(batch, "_attach_to", fail)
         with pytest.raises(OperationalError, match="no more channels"):
@@ -742,7 +778,7 @@ def test_an_unknown_version_goes_one_by_one(
     monkeypatch.setattr(importlib.import_module(package), "__version__", version)
     _celery_batch._is_known.cache_clear()
     try:
-        with open_batch(shop.app, dict) as batch:
+        with open_batch(shop.app, once) as batch:
             assert type(batch) is Batch
         left_with(shop, *notices(shop, 1, 2, object(), 3)).flush()
     except EncodeError:
@@ -778,7 +814,7 @@ def test_an_unknown_way_to_use_redis_goes_one_by_one(
 
 @pytest.mark.parametrize("transport", ["redis"], indirect=True)
 def test_the_pool_of_an_older_redis_py_will_do(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    with open_batch(shop.app, dict) as batch:
+    with open_batch(shop.app, once) as batch:
         pool = batch.producer.channel.pool
         get_connection = pool.get_connection
         arguments = inspect.signature(get_connection).parameters

@@ -19,10 +19,11 @@ in the broker, with each version in the matrix.
 from __future__ import annotations
 
 import logging
+import select
 import sys
 import threading
 from abc import ABC, abstractmethod
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import cache, partial
 from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,6 +34,7 @@ from amqp import spec
 from amqp.exceptions import MessageNacked
 from amqp.method_framing import frame_writer
 from amqp.serialization import dumps as amqp_dumps
+from amqp.transport import TCPTransport
 
 from airlock import OutcomeUnknown
 
@@ -76,7 +78,7 @@ class Batch:
     @property
     def is_full(self) -> bool:
         """Whether to take no more intents: there are enough, or one has failed."""
-        return len(self._results) >= MAX_INTENTS or any(self._results[-1])
+        return len(self._results) >= MAX_INTENTS or not all_accepted(self._results[-1])
 
     def send(self) -> None:
         """Hand what was kept to the broker. What goes wrong is in the outcomes."""
@@ -94,6 +96,10 @@ class Batch:
     def is_alive(self) -> bool:
         """Whether the connection, which may have been made long ago, seems to be there still."""
         return True
+
+
+def all_accepted(outcomes: Iterable[Outcome]) -> bool:
+    return all(outcome is None for outcome in outcomes)  # an exception may well be false
 
 
 def _joint(results: list[Outcome]) -> Outcome:
@@ -114,8 +120,6 @@ class _CollectingBatch(Batch, ABC):
     def __init__(self, app: Celery, producer: Any) -> None:
         super().__init__(app, producer)
         self._channel: Any = None
-        #: What was declared on that channel, by `id()`.
-        self._declared: dict[int, Any] = {}
         self._size = 0
         self._has_failed = False
         #: Why nothing more is sent: what was on its way when the connection was lost comes before it.
@@ -132,7 +136,7 @@ class _CollectingBatch(Batch, ABC):
         self._publish = self.producer._publish
         self._maybe_declare = self.producer.maybe_declare
         self.producer._publish = self._publish_here
-        self.producer.maybe_declare = self._declare_once
+        self.producer.maybe_declare = self._declare_if_new
 
     def detach(self) -> None:
         del self.producer._publish, self.producer.maybe_declare
@@ -146,17 +150,17 @@ class _CollectingBatch(Batch, ABC):
         # When Kombu loses a connection, as it may while it declares a queue, it goes on with another channel.
         if channel is not self._channel:
             self._detach()
-            self._declared.clear()
             self._attach_to(channel)
 
-    def _declare_once(self, entity: Any, *args: Any, **kwargs: Any) -> Any:
-        # That something was declared before costs Kombu a good part of a publish to find out.
-        if self._declared.get(id(entity)) is entity:
+    def _declare_if_new(self, entity: Any, *args: Any, **kwargs: Any) -> Any:
+        return False if self._is_declared(entity) else self._maybe_declare(entity, *args, **kwargs)
+
+    def _is_declared(self, entity: Any) -> bool:
+        # As Kombu finds it out, which first binds the entity to the channel, and that is a good part of a publish.
+        connection = self.producer.channel.connection
+        if connection is None or not getattr(entity, "can_cache_declaration", False):
             return False
-        declared = self._maybe_declare(entity, *args, **kwargs)
-        if self.producer.channel is self._channel and getattr(entity, "can_cache_declaration", False):
-            self._declared[id(entity)] = entity
-        return declared
+        return hash(entity) in connection.client.declared_entities
 
     def send(self) -> None:
         self._size = 0
@@ -175,7 +179,7 @@ class _CollectingBatch(Batch, ABC):
                 for subscribe in subscriptions.values():
                     subscribe()
                 if not self.is_alive():
-                    _reconnect(self.producer, {"max_retries": 0})
+                    _reconnect(self.producer, once(self.producer.connection))
                 self._follow(self.producer.channel)
             except BaseException as error:
                 problem = self._lost = self._as_celery_raises(error)
@@ -430,6 +434,16 @@ def _confirmed_on(connection: Any) -> _Confirmed:
     return confirmed
 
 
+def _may_have_come(transport: Any) -> bool:
+    """Whether there may be something to read. To ask costs a tenth of what it costs to try."""
+    poll = getattr(select, "poll", None)
+    if poll is None or type(transport) is not TCPTransport:  # TLS has a buffer of its own
+        return True
+    waiting = poll()
+    waiting.register(transport.sock, select.POLLIN)
+    return bool(waiting.poll(0))
+
+
 class _AmqpBatch(_CollectingBatch):
     def __init__(self, app: Celery, producer: Any) -> None:
         super().__init__(app, producer)
@@ -446,12 +460,14 @@ class _AmqpBatch(_CollectingBatch):
             return True  # or writing tells
         # Reads what has come meanwhile: perhaps that the broker has closed the connection.
         try:
-            while True:
-                self.producer.channel.connection.drain_events(timeout=0)
+            connection = self.producer.channel.connection
+            while _may_have_come(connection.transport):
+                connection.drain_events(timeout=0)
         except TimeoutError:
             return True
         except Exception:
             return False
+        return True
 
     def _attach_to(self, channel: Any) -> None:
         connection = channel.connection
@@ -622,12 +638,12 @@ _aware: WeakSet[Any] = WeakSet()
 
 
 @contextmanager
-def open_batch(app: Celery, patience: Callable[[], Mapping[str, Any]]) -> Iterator[Batch]:
+def open_batch(app: Celery, patience: Callable[[Any], Mapping[str, Any]]) -> Iterator[Batch]:
     """Lend one producer to all `apply_async` calls of this thread, and keep their messages where that is possible.
 
     Args:
         app: whose tasks are published; those of others are left alone.
-        patience: asked how to connect, if need be; the arguments of `kombu.Connection.ensure_connection`.
+        patience: asked how to connect, if need be, with the connection; the arguments of its `ensure_connection`.
 
     Raises:
         kombu.exceptions.OperationalError: if the broker cannot be reached.
@@ -667,8 +683,8 @@ def _lend_producers_of(app: Celery) -> None:
         batch = _here.batch
         if batch is not None and batch.app is app:
             if producer is None:
-                producer = batch.producer
-            elif producer is not batch.producer:
+                return nullcontext(batch.producer)
+            if producer is not batch.producer:
                 batch.send()  # first, so that the order is kept
         return acquire(producer)
 
@@ -717,20 +733,28 @@ def _put_off_subscriptions_of(backend: Any) -> None:
     backend.result_consumer.cancel_for = cancel_for
 
 
-def _connected(app: Celery, producer: Any, patience: Callable[[], Mapping[str, Any]]) -> Batch:
+def _connected(app: Celery, producer: Any, patience: Callable[[Any], Mapping[str, Any]]) -> Batch:
     connection = producer.connection
     try:
         if not connection.connected:
-            connection.ensure_connection(**patience())
+            connection.ensure_connection(**patience(connection))
         with connection._reraise_as_library_errors():
             batch = _kind_of(producer.channel)(app, producer)
             if not batch.is_alive():
-                _reconnect(producer, patience())
+                _reconnect(producer, patience(connection))
             batch.attach()
     except Exception as error:
         error.add_note(f"The broker at {connection.as_uri()} cannot be reached.")
         raise
     return batch
+
+
+def once(connection: Any) -> dict[str, Any]:
+    """How to connect without trying again: the arguments of `kombu.Connection.ensure_connection`.
+
+    Where there are brokers to fail over to, each is tried once.
+    """
+    return {"max_retries": max(len(connection.alt) - 1, 0)}
 
 
 def _reconnect(producer: Any, patience: Mapping[str, Any]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
 from celery import Celery, Task, current_app
@@ -16,7 +17,7 @@ from kombu.exceptions import OperationalError
 try:
     from airlock import Intent  # noqa: TC001 - not only a type here, but what tells ours from another `airlock`
     from airlock._executors import outcomes_of
-    from airlock.integrations.executors._celery_batch import MAX_INTENTS, open_batch
+    from airlock.integrations.executors._celery_batch import MAX_INTENTS, all_accepted, once, open_batch
     from airlock.integrations.executors.sync import sync_executor
 except ImportError as error:
     raise ImportError(
@@ -25,9 +26,13 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from kombu import Connection
 
     from airlock._executors import Outcome
+
+    _Publishable: TypeAlias = "Task[..., Any] | Signature[Any] | TaskBelowOverride"
 
 #: What of `task_publish_retry_policy` is about connecting.
 _OF_CONNECTING = ("max_retries", "interval_start", "interval_step", "interval_max")
@@ -88,54 +93,65 @@ class CeleryExecutor:
             count as accepted when they are written to the connection, as always with Celery.
         """
         outcomes: list[Outcome] = []
-        for app, run in groupby(intents[:MAX_INTENTS], partial(self._app_to_publish_by, {})):
-            together = list(run)
-            outcomes += self._one_by_one(together) if app is None else self._together(app, together)
-            if any(outcomes):
+        for app, run in groupby(self._prepared(intents), itemgetter(0)):
+            dispatch = self._one_by_one if app is None else partial(self._together, app)
+            outcomes += dispatch(run)
+            if len(outcomes) >= MAX_INTENTS or not all_accepted(outcomes):
                 break
         return outcomes
 
-    def _app_to_publish_by(self, eager: dict[Celery, bool], intent: Intent) -> Celery | None:
-        """The app over whose producer the intent can be published together with others, if there is one."""
-        task = self._to_publish(intent)
+    def _prepared(self, intents: Iterable[Intent]) -> Iterator[_Prepared]:
+        eager: dict[Celery, bool] = {}
+        for intent in intents:
+            try:
+                task = self._to_publish(intent)
+                app = None if task is None else self._app_to_publish_by(task, intent.dispatch_options, eager)
+            except Exception:  # as when a task cannot be made of its function: that fails once more, and alone
+                task = app = None
+            yield _Prepared(app, task, intent)
+
+    def _app_to_publish_by(
+        self, task: _Publishable, options: Mapping[str, Any], eager: dict[Celery, bool]
+    ) -> Celery | None:
+        """The app over whose producer the task can be published together with others, if there is one."""
         # A subclass that looks at each intent goes on doing so.
-        if task is None or type(self).__call__ is not CeleryExecutor.__call__:
+        if type(self).__call__ is not CeleryExecutor.__call__ or _brings_its_own(options):
             return None
         app = _app_of(task)
         if app not in eager:
             eager[app] = app.conf.task_always_eager
-        return None if eager[app] or _brings_its_own(intent.dispatch_options) else app
+        return None if eager[app] else app
 
-    def _one_by_one(self, intents: list[Intent]) -> list[Outcome]:
+    def _one_by_one(self, run: Iterable[_Prepared]) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        for intent in intents:
-            outcomes += outcomes_of(self, [intent])
+        for prepared in run:
+            outcomes += outcomes_of(self, [prepared.intent])
             if outcomes[-1] is not None:
                 break
         return outcomes
 
-    def _together(self, app: Celery, intents: list[Intent]) -> list[Outcome]:
+    def _together(self, app: Celery, run: Iterable[_Prepared]) -> list[Outcome]:
         known = self._broker_is_there.get(app)
         self._broker_is_there[app] = False
         with ExitStack() as opened:
             try:
                 batch = opened.enter_context(open_batch(app, partial(_patience, app, known)))
             except BaseException as error:
-                return [error] * len(intents)  # there is no broker
-            for intent in intents:
+                return [error for _ in run]  # there is no broker, not for those beyond the first 1000 either
+            for _, task, intent in run:
                 batch.begin()
                 try:
-                    self._publish(self._to_publish(intent), intent)
+                    self._publish(task, intent)
                 except BaseException as error:
                     batch.fail(error)
                 if batch.is_full:
                     break
             batch.send()
             outcomes = batch.outcomes()
-        self._broker_is_there[app] = not any(outcomes)
+        self._broker_is_there[app] = all_accepted(outcomes)
         return outcomes
 
-    def _to_publish(self, intent: Intent) -> Task[..., Any] | Signature[Any] | TaskBelowOverride | None:
+    def _to_publish(self, intent: Intent) -> _Publishable | None:
         """What of the intent has an `apply_async`, if it is not just to be called."""
         task = intent.task
         if isinstance(task, str):
@@ -156,7 +172,7 @@ class CeleryExecutor:
             return
         with app.connection_for_write() as connection:
             try:
-                connection.ensure_connection(**_patience(app, known))
+                connection.ensure_connection(**_patience(app, known, connection))
             except OperationalError as error:
                 self._broker_is_there[app] = False
                 error.add_note(f"The broker at {connection.as_uri()} cannot be reached.")
@@ -167,7 +183,7 @@ class CeleryExecutor:
         return "celery_executor" if self is celery_executor else f"CeleryExecutor({self._app!r})"
 
 
-def _app_of(task: Task[..., Any] | Signature[Any] | TaskBelowOverride) -> Celery:
+def _app_of(task: _Publishable) -> Celery:
     # What has no app of its own, such as the signature of an unknown name, has a proxy of the current one.
     app: Celery = task.app._get_current_object() if isinstance(task.app, Proxy) else task.app
     return app
@@ -177,13 +193,21 @@ def _brings_its_own(options: Mapping[str, Any]) -> bool:
     return not options.keys().isdisjoint(("connection", "producer"))
 
 
-def _patience(app: Celery, known: bool | None) -> dict[str, Any]:
+def _patience(app: Celery, known: bool | None, connection: Connection) -> dict[str, Any]:
     """How to connect: as to publish, and without trying again if the broker was not there when it was last needed."""
-    retry: dict[str, Any] = {"max_retries": 0}
+    retry: dict[str, Any] = once(connection)
     if known is not False and app.conf.task_publish_retry:
         policy = app.conf.task_publish_retry_policy
         retry |= {name: policy[name] for name in _OF_CONNECTING if name in policy}
     return retry
+
+
+class _Prepared(NamedTuple):
+    """What is to be published for an intent, and over the producer of which app, if it can go together with others."""
+
+    app: Celery | None
+    task: _Publishable | None
+    intent: Intent
 
 
 class TaskBelowOverride:
