@@ -36,6 +36,8 @@ PACKAGES = [CORE, CELERY, DJANGO, ALL]
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 CELERIES = ["5.4", "5.5", "5.6", "5.7"]
+# The oldest ones that the lowest Celery allows.
+DRIVERS = ["kombu==5.3.4", "amqp==5.1.1", "redis==4.5.2"]
 # What each Django's own metadata and release notes allow.
 DJANGOS = {
     "4.2": ["3.11", "3.12"],
@@ -114,6 +116,7 @@ def lowest(session: nox.Session, package: Path) -> None:
         *group(package.name.removeprefix("airlock-")),
         f"{package.name} @ {wheels[package].as_uri()}",
         *(f"{requirement.name}=={lowest_version(requirement)}" for requirement in dependencies(package)),
+        *(DRIVERS if package is CELERY else []),
         "--find-links",
         str(wheels[package].parent),
     )

@@ -507,9 +507,11 @@ def test_a_refused_message_fails_exactly_its_intent(shop: Shop) -> None:
         shop, *[(notify, (number,), {}, {"queue": small.name if number % 2 else default}) for number in range(10)]
     )
 
-    with pytest.raises(OperationalError) as raised:
+    with pytest.raises((OperationalError, MessageNacked)) as raised:
         scope.flush()
-    assert isinstance(raised.value.__cause__, MessageNacked)
+    with pytest.raises((OperationalError, MessageNacked)) as raised_alone:  # which it is depends on the py-amqp
+        notify.apply_async((11,), queue=small.name)
+    assert type(raised.value) is type(raised_alone.value)
 
     assert sorted(told(shop)) == [0, 1, 2, 3, 4, 6, 8]
     assert numbers(scope.dispatched_intents) == [0, 1, 2, 3, 4, 6, 8]
