@@ -11,6 +11,8 @@ is kept there, and goes to the broker together with others.
 - py-amqp: in place of the channel's `basic_publish` is one that has py-amqp make the frames, and keeps them. They are
   written in one go, or a few if they are many; and where the broker confirms, it is waited for once, at the end.
 
+(Kombu 5.7 itself has batches for Redis, `Producer.batch`. When one fails, they do not tell which messages went out.)
+
 This is what Kombu 5.3 to 5.7, redis-py 4.5 to 8 and py-amqp 5.1 to 5.4 have in common. With any other version or
 transport the messages go to the broker one by one, over the one producer. The tests of this module compare what arrives
 in the broker, with each version in the matrix.
