@@ -658,28 +658,86 @@ def test_a_connection_of_its_own_keeps_the_order(shop: Shop, transport: str, opt
     assert arrived == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
-def test_a_flush_in_an_override_keeps_the_order(shop: Shop) -> None:
+@pytest.fixture(params=["a", "ab"])
+def inner(request: pytest.FixtureRequest) -> list[str]:
+    """What is flushed in an override: one intent, which is dispatched alone, or several."""
+    return list(request.param)
+
+
+def test_a_flush_in_an_override_goes_out_in_its_turn(shop: Shop, inner: list[str]) -> None:
+    seen = []
+
     class Flushing(Task):
         def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-            left_with(shop, *notices(shop, "a", "b")).flush()
+            left_with(shop, *notices(shop, *inner)).flush()
+            seen.append(told(shop))
             return super().apply_async(args, kwargs, **options)
 
     flushing = shop.app.task(name="notify_flushing", base=Flushing)(notify)
     scope = left_with(shop, *notices(shop, "1", "2"), (flushing, ("3",), {}, {}), *notices(shop, "4", "5"))
     scope.flush()
 
-    assert told(shop) == (["1", "2", "a", "b", "3", "4", "5"] if shop.keeps_order else list("12345ab"))
+    assert seen == [["1", "2", *inner]]
+    assert told(shop) == ["3", "4", "5"]
+
+
+@pytest.mark.parametrize("transport", ["redis"], indirect=True)
+def test_what_is_refused_of_a_flush_in_an_override_fails_there(shop: Shop, broken: str, inner: list[str]) -> None:
+    scopes = []
+
+    class Flushing(Task):
+        def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+            notify = shop.app.tasks["notify_task"]
+            scopes.append(left_with(shop, *[(notify, (letter,), {}, {"queue": broken}) for letter in inner]))
+            with pytest.raises(OperationalError, match="WRONGTYPE"):
+                scopes[0].flush()
+            return super().apply_async(args, kwargs, **options)
+
+    flushing = shop.app.task(name="notify_flushing", base=Flushing)(notify)
+    scope = left_with(shop, *notices(shop, "1"), (flushing, ("2",), {}, {}), *notices(shop, "3"))
+    scope.flush()
+
+    assert numbers(scopes[0].undispatched_intents) == inner
+    assert scopes[0].unknown_intents == []
+    assert told(shop) == numbers(scope.dispatched_intents) == ["1", "2", "3"]
+
+
+def test_flushes_in_overrides_and_in_other_threads_need_no_look_for_the_broker(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected = []
+    connection_for_write = shop.app.connection_for_write
+
+    class Flushing(Task):
+        def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+            with monkeypatch.context() as patch:
+                patch.setattr(
+                    shop.app, "connection_for_write", lambda: connected.append(args) or connection_for_write()
+                )
+                left_with(shop, *notices(shop, "here"), executor=executor).flush()
+                thread = threading.Thread(target=left_with(shop, *notices(shop, "there"), executor=executor).flush)
+                thread.start()
+                thread.join()
+            return super().apply_async(args, kwargs, **options)
+
+    flushing = shop.app.task(name="notify_flushing", base=Flushing)(notify)
+    executor = CeleryExecutor(shop.app)
+    left_with(shop, *notices(shop, "0"), executor=executor).flush()
+    left_with(shop, (flushing, ("1",), {}, {}), *notices(shop, "2"), executor=executor).flush()
+
+    assert sorted(told(shop)) == ["0", "1", "2", "here", "there"]
+    assert connected == []
 
 
 def test_a_flush_of_another_app_in_an_override_keeps_the_order(
-    shop: Shop, transport: str, make_app: Callable[..., Celery], settings: dict[str, Any]
+    shop: Shop, transport: str, make_app: Callable[..., Celery], settings: dict[str, Any], inner: list[str]
 ) -> None:
     other = make_app(settings)
     notify_other = other.task(name="notify_other")(notify)
 
     class Flushing(Task):
         def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-            left_with(shop, (notify_other, ("a",), {}, {}), (notify_other, ("b",), {}, {})).flush()
+            left_with(shop, *[(notify_other, (letter,), {}, {}) for letter in inner]).flush()
             return super().apply_async(args, kwargs, **options)
 
     flushing = shop.app.task(name="notify_flushing", base=Flushing)(notify)
@@ -688,7 +746,9 @@ def test_a_flush_of_another_app_in_an_override_keeps_the_order(
 
     # Two apps have two connections.
     keeps_order = shop.keeps_order and transport != "rabbitmq"
-    assert (told(shop) if keeps_order else sorted(told(shop))) == list("12ab34" if keeps_order else "1234ab")
+    assert (told(shop) if keeps_order else sorted(told(shop))) == (
+        ["1", "2", *inner, "3", "4"] if keeps_order else ["1", "2", "3", "4", *inner]
+    )
 
 
 def test_other_threads_publish_at_once(shop: Shop) -> None:

@@ -654,14 +654,8 @@ def open_batch(app: Celery, patience: Callable[[Any], Mapping[str, Any]]) -> Ite
     if around is not None:
         around.send()
         if around.app is app:
-            # An override of `apply_async` has flushed a scope. There may be no other producer to be had.
-            around.detach()
-            _here.batch = Batch(app, around.producer)
-            try:
-                yield _here.batch
-            finally:
-                _here.batch = around
-                around.attach()
+            with _in_the_middle_of(around) as batch:
+                yield batch
             return
     _lend_producers_of(app)
     _make_aware(app.backend)
@@ -673,6 +667,44 @@ def open_batch(app: Celery, patience: Callable[[Any], Mapping[str, Any]]) -> Ite
         finally:
             _here.batch = around
             batch.detach()
+
+
+@contextmanager
+def at_once(app: Celery) -> Iterator[bool]:
+    """Have a message go to the broker now, also if it is published in the middle of a batch of this thread.
+
+    Args:
+        app: whose task is published.
+
+    Yields:
+        Whether that goes over a connection that is there already.
+    """
+    around = _here.batch
+    if around is None:
+        yield False
+        return
+    around.send()
+    if around.app is app:
+        with _in_the_middle_of(around):
+            yield True
+        return
+    _here.batch = None
+    try:
+        yield False
+    finally:
+        _here.batch = around
+
+
+@contextmanager
+def _in_the_middle_of(around: Batch) -> Iterator[Batch]:
+    # An override of `apply_async` has flushed a scope. There may be no other producer to be had.
+    around.detach()
+    _here.batch = Batch(around.app, around.producer)
+    try:
+        yield _here.batch
+    finally:
+        _here.batch = around
+        around.attach()
 
 
 def _lend_producers_of(app: Celery) -> None:

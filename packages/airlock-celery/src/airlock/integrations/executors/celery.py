@@ -17,7 +17,13 @@ from kombu.exceptions import OperationalError
 try:
     from airlock import Intent  # noqa: TC001 - not only a type here, but what tells ours from another `airlock`
     from airlock._executors import outcomes_of
-    from airlock.integrations.executors._celery_batch import MAX_INTENTS, all_accepted, once, open_batch
+    from airlock.integrations.executors._celery_batch import (
+        MAX_INTENTS,
+        all_accepted,
+        at_once,
+        once,
+        open_batch,
+    )
     from airlock.integrations.executors.sync import sync_executor
 except ImportError as error:
     raise ImportError(
@@ -71,12 +77,14 @@ class CeleryExecutor:
         if task is None:
             return sync_executor(intent)
         app = _app_of(task)
-        self._ask_for_broker(app, intent.dispatch_options)
-        try:
-            return self._publish(task, intent)
-        except Exception:
-            self._broker_is_there[app] = False
-            raise
+        with at_once(app) as is_connected:
+            if not is_connected:
+                self._ask_for_broker(app, intent.dispatch_options)
+            try:
+                return self._publish(task, intent)
+            except Exception:
+                self._broker_is_there[app] = False
+                raise
 
     def dispatch_many(self, intents: Sequence[Intent], /) -> list[Outcome]:
         """Publish intents over one producer; on Redis and RabbitMQ, in one round trip.
@@ -131,11 +139,18 @@ class CeleryExecutor:
         return outcomes
 
     def _together(self, app: Celery, run: Iterable[_Prepared]) -> list[Outcome]:
-        known = self._broker_is_there.get(app)
-        self._broker_is_there[app] = False
+        are_accepted = False
+        try:
+            outcomes = self._published(app, run)
+            are_accepted = all_accepted(outcomes)
+            return outcomes
+        finally:
+            self._broker_is_there[app] = are_accepted
+
+    def _published(self, app: Celery, run: Iterable[_Prepared]) -> list[Outcome]:
         with ExitStack() as opened:
             try:
-                batch = opened.enter_context(open_batch(app, partial(_patience, app, known)))
+                batch = opened.enter_context(open_batch(app, partial(_patience, app, self._broker_is_there.get(app))))
             except BaseException as error:
                 return [error for _ in run]  # there is no broker, not for those beyond the first 1000 either
             for _, task, intent in run:
@@ -147,9 +162,7 @@ class CeleryExecutor:
                 if batch.is_full:
                     break
             batch.send()
-            outcomes = batch.outcomes()
-        self._broker_is_there[app] = all_accepted(outcomes)
-        return outcomes
+            return batch.outcomes()
 
     def _to_publish(self, intent: Intent) -> _Publishable | None:
         """What of the intent has an `apply_async`, if it is not just to be called."""
