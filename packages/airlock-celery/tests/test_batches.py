@@ -27,6 +27,7 @@ from amqp import ChannelError, spec
 from amqp.exceptions import MessageNacked
 from celery import Task, chord, group, signals
 from celery.canvas import Signature
+from celery.result import AsyncResult, GroupResult
 from kombu import Consumer, Exchange, Queue, serialization
 from kombu.exceptions import EncodeError, OperationalError
 from kombu.transport import redis as redis_transport
@@ -957,20 +958,30 @@ def test_only_results_that_somebody_keeps_are_subscribed_to(shop: Shop) -> None:
     kept.clear()
 
 
-def test_who_waits_for_a_result_waits_for_what_was_sent(shop: Shop) -> None:
+READS: dict[str, Callable[[AsyncResult], Any]] = {
+    "get": lambda result: result.get(timeout=10, interval=0.01),
+    "state": lambda result: result.state,
+    "get of a group": lambda result: GroupResult("all", [result]).get(timeout=10, interval=0.01),
+    "state of a group": lambda result: GroupResult("all", [result]).ready(),
+    "iteration over a group": lambda result: list(GroupResult("all", [result]).iter_native(timeout=10)),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_what_was_published_is_sent_before_a_result_is_read(shop: Shop, read: Callable[[AsyncResult], Any]) -> None:
     seen = []
 
-    class Waiting(Task):
+    class Reading(Task):
         def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
             result = super().apply_async(args, kwargs, **options)
             result.backend.store_result(result.id, "done", "SUCCESS")
-            seen.append((result.get(timeout=10, interval=0.01), told(shop)))
+            seen.append((bool(read(result)), told(shop)))
             return result
 
-    waiting = shop.app.task(name="notify_waiting", base=Waiting)(notify)
-    left_with(shop, *notices(shop, 1), (waiting, (2,), {}, {}), *notices(shop, 3)).flush()
+    reading = shop.app.task(name="notify_reading", base=Reading)(notify)
+    left_with(shop, *notices(shop, 1), (reading, (2,), {}, {}), *notices(shop, 3)).flush()
 
-    assert seen == [("done", [1, 2])]
+    assert seen == [(True, [1, 2])]
     assert told(shop) == [3]
 
 

@@ -26,7 +26,7 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from functools import cache, partial
+from functools import cache, partial, wraps
 from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
@@ -730,21 +730,26 @@ def _make_aware(backend: Any) -> None:
     if backend in _aware:
         return
     _aware.add(backend)
-    _send_before_waiting(backend)
+    _send_before_reading(backend)
     redis = sys.modules.get("celery.backends.redis")
     if redis is not None and type(backend).on_task_call is redis.RedisBackend.on_task_call:
         _put_off_subscriptions_of(backend)
 
 
-def _send_before_waiting(backend: Any) -> None:
-    wait = backend.wait_for_pending
+def _send_before_reading(backend: Any) -> None:
+    # Who asks for a result in the middle of a batch may wait for what the batch keeps.
+    def sending_first(read: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(read)
+        def send_and_read(*args: Any, **kwargs: Any) -> Any:
+            if _here.batch is not None:
+                _here.batch.send()
+            return read(*args, **kwargs)
 
-    def wait_for_pending(*args: Any, **kwargs: Any) -> Any:
-        if _here.batch is not None:
-            _here.batch.send()
-        return wait(*args, **kwargs)
+        return send_and_read
 
-    backend.wait_for_pending = wait_for_pending
+    for name in ("get_many", "get_task_meta", "iter_native", "wait_for_pending"):
+        if hasattr(backend, name):
+            setattr(backend, name, sending_first(getattr(backend, name)))
 
 
 def _put_off_subscriptions_of(backend: Any) -> None:
