@@ -35,7 +35,7 @@ from kombu.transport import redis as redis_transport
 import airlock
 from airlock.integrations.executors import _celery_batch
 from airlock.integrations.executors import celery as celery_executors
-from airlock.integrations.executors._celery_batch import Batch, once, open_batch
+from airlock.integrations.executors._celery_batch import Batch, OpenBatch, once
 from airlock.integrations.executors.celery import CeleryExecutor
 
 if TYPE_CHECKING:
@@ -321,7 +321,7 @@ def test_the_same_is_called_and_the_same_arrives(shop: Shop, transport: str, cas
 
 
 def test_each_transport_goes_the_way_it_should(shop: Shop, transport: str) -> None:
-    with open_batch(shop.app, once) as batch:
+    with OpenBatch(shop.app, once) as batch:
         assert type(batch) is TRANSPORTS[transport]
 
 
@@ -786,13 +786,15 @@ def test_a_channel_that_cannot_be_used_leaves_nothing_behind(shop: Shop, monkeyp
     def fail(channel: Any) -> None:
         raise OperationalError("no more channels")
 
-    with open_batch(shop.app, once) as batch:
+    with OpenBatch(shop.app, once) as batch:
         used = batch.producer.channel
+        own = set(vars(used)) - {"_put", "_put_fanout", "basic_publish"}
         monkeypatch.setattr(batch, "_attach_to", fail)
         with pytest.raises(OperationalError, match="no more channels"):
             batch._follow(object())
 
-    assert {"_put", "basic_publish"}.isdisjoint(vars(used))
+    assert set(vars(used)) == own
+    assert {"_publish", "maybe_declare"}.isdisjoint(vars(batch.producer))
 
 
 def test_a_subclass_that_looks_at_each_intent_goes_on_doing_so(shop: Shop) -> None:
@@ -841,7 +843,7 @@ def test_an_unknown_version_goes_one_by_one(
     monkeypatch.setattr(importlib.import_module(package), "__version__", version)
     _celery_batch._is_known.cache_clear()
     try:
-        with open_batch(shop.app, once) as batch:
+        with OpenBatch(shop.app, once) as batch:
             assert type(batch) is Batch
         left_with(shop, *notices(shop, 1, 2, object(), 3)).flush()
     except EncodeError:
@@ -877,7 +879,7 @@ def test_an_unknown_way_to_use_redis_goes_one_by_one(
 
 @pytest.mark.parametrize("transport", ["redis"], indirect=True)
 def test_the_pool_of_an_older_redis_py_will_do(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    with open_batch(shop.app, once) as batch:
+    with OpenBatch(shop.app, once) as batch:
         pool = batch.producer.channel.pool
         get_connection = pool.get_connection
         arguments = inspect.signature(get_connection).parameters

@@ -381,10 +381,12 @@ class Scope:
             begin += len(outcomes)
 
     def _noted(self, failed: dict[Intent, BaseException]) -> BaseException:
-        (intent, error), *others = failed.items()
+        # What interrupts, such as Ctrl-C, is not to be lost over what merely failed before it.
+        interrupting = [(intent, error) for intent, error in failed.items() if not isinstance(error, Exception)]
+        intent, error = (interrupting or list(failed.items()))[0]
         error.add_note(_about(intent))
-        if others:
-            error.add_note(f"With it failed {len(others)} more: see undispatched_intents.")
+        if len(failed) > 1:
+            error.add_note(f"With it failed {len(failed) - 1} more: see undispatched_intents.")
         if not failed.keys().isdisjoint(self._unknown):
             error.add_note(
                 "Nobody can tell whether those in unknown_intents were dispatched: "

@@ -21,6 +21,7 @@ in the broker, with each version in the matrix.
 from __future__ import annotations
 
 import logging
+import re
 import select
 import sys
 import threading
@@ -121,7 +122,13 @@ class _CollectingBatch(Batch, ABC):
 
     def __init__(self, app: Celery, producer: Any) -> None:
         super().__init__(app, producer)
+        self._publish = producer._publish
+        self._maybe_declare = producer.maybe_declare
         self._channel: Any = None
+        #: Whose attributes were replaced, which, and what they had of their own in that place.
+        self._replaced: list[tuple[Any, str, Any]] = []
+        #: How many parts of each intent were kept, each of which has an outcome in the end.
+        self._kept: list[int] = []
         self._size = 0
         self._has_failed = False
         #: Why nothing more is sent: what was on its way when the connection was lost comes before it.
@@ -129,20 +136,39 @@ class _CollectingBatch(Batch, ABC):
         #: What there is to call, by the id of a task, to subscribe to its result.
         self.subscriptions: dict[str, Callable[[], object]] = {}
 
+    def begin(self) -> None:
+        super().begin()
+        self._kept.append(0)
+
     @property
     def is_full(self) -> bool:
         return self._has_failed or super().is_full
 
+    def outcomes(self) -> list[Outcome]:
+        for results, kept in zip(self._results, self._kept, strict=True):
+            if len(results) < kept:  # what interrupts, such as Ctrl-C, may have come between an answer and its note
+                results.append(OutcomeUnknown(self._lost or InterruptedError("The outcome was not noted.")))
+        return super().outcomes()
+
     def attach(self) -> None:
-        self._attach_to(self.producer.channel)
-        self._publish = self.producer._publish
-        self._maybe_declare = self.producer.maybe_declare
-        self.producer._publish = self._publish_here
-        self.producer.maybe_declare = self._declare_if_new
+        self._channel = self.producer.channel
+        self._replace(self.producer, "_publish", self._publish_here)
+        self._replace(self.producer, "maybe_declare", self._declare_if_new)
+        self._attach_to(self._channel)
 
     def detach(self) -> None:
-        del self.producer._publish, self.producer.maybe_declare
-        self._detach()
+        # Twice, if what interrupts comes in the middle of it.
+        while self._replaced:
+            owner, name, before = self._replaced[-1]
+            if before is None:
+                vars(owner).pop(name, None)
+            else:
+                setattr(owner, name, before)
+            self._replaced.pop()
+
+    def _replace(self, owner: Any, name: str, replacement: Any) -> None:
+        self._replaced.append((owner, name, vars(owner).get(name)))
+        setattr(owner, name, replacement)
 
     def _publish_here(self, *args: Any, **kwargs: Any) -> Any:
         self._follow(self.producer.channel)
@@ -151,8 +177,8 @@ class _CollectingBatch(Batch, ABC):
     def _follow(self, channel: Any) -> None:
         # When Kombu loses a connection, as it may while it declares a queue, it goes on with another channel.
         if channel is not self._channel:
-            self._detach()
-            self._attach_to(channel)
+            self.detach()
+            self.attach()
 
     def _declare_if_new(self, entity: Any, *args: Any, **kwargs: Any) -> Any:
         return False if self._is_declared(entity) else self._maybe_declare(entity, *args, **kwargs)
@@ -195,6 +221,13 @@ class _CollectingBatch(Batch, ABC):
         """The intent that is being published."""
         return len(self._results) - 1
 
+    def _is_known(self, error: BaseException) -> bool:
+        """Whether an error is one of the connection: not a time limit, say, which a signal has brought."""
+        connection = self.producer.connection
+        # An AttributeError is what a channel raises that was closed, and has lost its connection.
+        errors = (OSError, AttributeError, *connection.connection_errors, *connection.channel_errors)
+        return isinstance(error, errors)
+
     def _has_grown(self, size: int) -> None:
         self._size += size
         if self._size >= MAX_BYTES:
@@ -217,10 +250,6 @@ class _CollectingBatch(Batch, ABC):
     @abstractmethod
     def _attach_to(self, channel: Any) -> None:
         """Have the channel keep what is published."""
-
-    @abstractmethod
-    def _detach(self) -> None:
-        """Leave the channel as it was, if there is one."""
 
     @abstractmethod
     def _waiting(self) -> list[int]:
@@ -282,24 +311,20 @@ class _RedisBatch(_CollectingBatch):
         try:
             with _connection_of(self.producer.channel):
                 return True
-        except Exception:
-            return False
+        except Exception as error:
+            if self._is_known(error):
+                return False
+            raise
 
     def _attach_to(self, channel: Any) -> None:
         for name in ("_put", "_put_fanout"):
-            setattr(channel, name, self._noting(channel, getattr(channel, name)))
-        self._channel = channel
-
-    def _detach(self) -> None:
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            del channel._put, channel._put_fanout
+            self._replace(channel, name, self._noting(channel, getattr(channel, name)))
 
     def _noting(self, channel: Any, put: Callable[..., Any]) -> Callable[..., Any]:
         def note(*args: Any, **kwargs: Any) -> Any:
             notes = _Notes()
-            channel.conn_or_acquire = lambda client=None: notes
             try:
+                channel.conn_or_acquire = lambda client=None: notes
                 put(*args, **kwargs)
             except _UnknownError as unknown:
                 logger.debug("%r uses %s, which is not known here: messages go one by one", channel, unknown)
@@ -308,10 +333,11 @@ class _RedisBatch(_CollectingBatch):
             else:
                 known = True
             finally:
-                del channel.conn_or_acquire
+                vars(channel).pop("conn_or_acquire", None)
             if not known:
                 self.send()
                 return put(*args, **kwargs)
+            self._kept[self._owner] += len(notes.commands)
             self._commands += [(self._owner, command) for command in notes.commands]
             self._has_grown(sum(len(last) for *_, last in notes.commands if isinstance(last, str)))
             return None
@@ -385,6 +411,7 @@ class _Message(NamedTuple):
     routing_key: str
     mandatory: bool
     immediate: bool
+    frames: bytes = b""
 
     def sent(self) -> _Sent:
         address = (self.exchange, self.routing_key, self.message.properties.get("correlation_id"))
@@ -400,20 +427,11 @@ class _Sent(NamedTuple):
     address: tuple[str, str, str | None]
 
 
-class _Frames:
+class _Frames(list[bytes]):
     """Stands in for the transport of py-amqp where frames are made, and keeps them."""
 
-    def __init__(self) -> None:
-        self.pieces: list[bytes] = []
-        self.size = 0
-
     def write(self, frame: Any) -> None:
-        self.pieces.append(bytes(frame))
-        self.size += len(frame)
-
-    def take(self) -> memoryview:
-        pieces, self.pieces, self.size = self.pieces, [], 0
-        return memoryview(b"".join(pieces))
+        self.append(bytes(frame))
 
 
 class _Confirmed(NamedTuple):
@@ -423,16 +441,16 @@ class _Confirmed(NamedTuple):
     tags: Iterator[int]
 
 
-#: By connection of py-amqp.
+#: By connection of py-amqp. While a batch uses one it is not here, and only comes back when all was answered.
 _confirmed: WeakKeyDictionary[Any, _Confirmed] = WeakKeyDictionary()
 
 
 def _confirmed_on(connection: Any) -> _Confirmed:
-    confirmed = _confirmed.get(connection)
+    confirmed = _confirmed.pop(connection, None)
     if confirmed is None or not confirmed.channel.is_open:
         channel = connection.channel()
         channel.confirm_select()
-        confirmed = _confirmed[connection] = _Confirmed(channel, count(1))
+        confirmed = _Confirmed(channel, count(1))
     return confirmed
 
 
@@ -450,8 +468,12 @@ class _AmqpBatch(_CollectingBatch):
     def __init__(self, app: Celery, producer: Any) -> None:
         super().__init__(app, producer)
         self._messages: list[_Message] = []
+        #: How many bytes these are.
+        self._unwritten = 0
         #: What was written and not yet answered, by the number that the broker gives it if it confirms.
         self._sent: dict[int, _Sent] = {}
+        self._all_answered = True
+        self._confirmed: _Confirmed | None = None
         self._hearing = ExitStack()
         self._numbers = count()
 
@@ -467,36 +489,30 @@ class _AmqpBatch(_CollectingBatch):
                 connection.drain_events(timeout=0)
         except TimeoutError:
             return True
-        except Exception:
-            return False
+        except BaseException as error:
+            if self._is_known(error):
+                return False
+            self.producer.connection.collect()  # half of a frame may have been read
+            raise
         return True
 
     def _attach_to(self, channel: Any) -> None:
         connection = channel.connection
-        self._tags: Iterator[int] | None = None
-        self._target = channel
-        if connection.confirm_publish:
-            self._target, self._tags = _confirmed_on(connection)
+        self._confirmed = _confirmed_on(connection) if connection.confirm_publish else None
+        self._target = channel if self._confirmed is None else self._confirmed.channel
         self._frames = _Frames()
         self._write_frame = frame_writer(connection, self._frames)
-        for message in self._messages:
-            self._make_frames(message)
+        self._messages = list(map(self._with_frames, self._messages))
         self._publish_now = channel.basic_publish
-        # Where the broker is to confirm, py-amqp has put one there itself.
-        self._put_there = vars(channel).get("basic_publish")
-        channel.basic_publish = self._collect
-        self._channel = channel
+        self._replace(channel, "basic_publish", self._collect)
 
-    def _detach(self) -> None:
-        channel, self._channel = self._channel, None
-        if channel is None:
-            return
+    def detach(self) -> None:
         if self._sent:
             self._lose(amqp.RecoverableConnectionError(_UNANSWERED))
-        if self._put_there is None:
-            del channel.basic_publish
-        else:
-            channel.basic_publish = self._put_there
+        confirmed, self._confirmed = self._confirmed, None
+        if confirmed is not None and confirmed.channel.is_open and self._all_answered:
+            _confirmed[confirmed.channel.connection] = confirmed
+        super().detach()
 
     def _collect(
         self,
@@ -515,26 +531,26 @@ class _AmqpBatch(_CollectingBatch):
         if any(timeout is not None for timeout in timeouts.values()):
             self.send()
             return self._publish_now(message, exchange, routing_key, mandatory, immediate, **timeouts)
-        kept = _Message(self._owner, message, exchange, routing_key, mandatory, immediate)
-        before = self._frames.size
-        self._make_frames(kept)
+        kept = self._with_frames(_Message(self._owner, message, exchange, routing_key, mandatory, immediate))
+        self._kept[self._owner] += 1
         self._messages.append(kept)
-        size = self._frames.size
-        if size >= WRITE_FROM and self._is_ready():
+        self._unwritten += len(kept.frames)
+        if self._unwritten >= WRITE_FROM and self._is_ready():
             self._send()
-        self._has_grown(size - before)
+        self._has_grown(len(kept.frames))
         return None
 
-    def _make_frames(self, kept: _Message) -> None:
+    def _with_frames(self, kept: _Message) -> _Message:
         arguments = amqp_dumps("Bssbb", (0, kept.exchange, kept.routing_key, kept.mandatory, kept.immediate))
+        self._frames.clear()
         self._write_frame(1, self._target.channel_id, spec.Basic.Publish, arguments, kept.message)
+        return kept._replace(frames=b"".join(self._frames))
 
     def _waiting(self) -> list[int]:
         return [kept.owner for kept in self._messages]
 
     def _forget(self) -> None:
         self._messages = []
-        self._frames.take()
 
     def send(self) -> None:
         super().send()
@@ -542,16 +558,22 @@ class _AmqpBatch(_CollectingBatch):
             self._wait()
 
     def _send(self) -> None:
-        if not self._sent:
-            self._hearing.enter_context(self._hearing_of_what_was_sent())
-        frames, messages = self._frames.take(), self._messages
-        self._messages = []
-        self._sent |= {number: kept.sent() for kept, number in zip(messages, self._tags or self._numbers, strict=False)}
-        connection = self._target.connection
         try:
-            connection.transport.write(frames)
+            if not self._sent:
+                self._hearing.enter_context(self._hearing_of_what_was_sent())
+            self._all_answered = False
+            numbers = self._numbers if self._confirmed is None else self._confirmed.tags
+            # In this order, whatever interrupts: what is in both is not sent for certain, nor certainly not sent.
+            self._sent.update({number: kept.sent() for kept, number in zip(self._messages, numbers, strict=False)})
+            messages, self._messages, self._unwritten = self._messages, [], 0
+            connection = self._target.connection
+            connection.transport.write(memoryview(b"".join([kept.frames for kept in messages])))
             connection.bytes_sent += len(messages)
         except BaseException as error:
+            if self._confirmed is not None and isinstance(error, OSError):
+                with suppress(Exception):
+                    while True:
+                        self._target.connection.drain_events(timeout=0)  # what was confirmed, and not read yet
             self._lose(error)
 
     def _wait(self) -> None:
@@ -560,7 +582,7 @@ class _AmqpBatch(_CollectingBatch):
             self._lose(amqp.RecoverableConnectionError(_UNANSWERED))
             return
         try:
-            if self._tags is not None:
+            if self._confirmed is not None:
                 while self._sent:
                     connection.drain_events()
             elif self._is_worth_asking():
@@ -569,15 +591,13 @@ class _AmqpBatch(_CollectingBatch):
                     self._target.wait(spec.Channel.FlowOk, timeout=ASK_FOR)
             self._settle([sent.owner for sent in self._sent.values()], None)
             self._sent.clear()
+            self._all_answered = True
         except BaseException as error:
             self._lose(error)
         finally:
             self._hearing.close()
 
     def _lose(self, error: BaseException) -> None:
-        with suppress(Exception):
-            while self._tags is not None:
-                self._target.connection.drain_events(timeout=0)  # what was confirmed, and not read yet
         self._lost = self._as_celery_raises(error)
         self._settle([sent.owner for sent in self._sent.values()], OutcomeUnknown(self._lost))
         self._sent.clear()
@@ -639,9 +659,10 @@ _here = _Here()
 _aware: WeakSet[Any] = WeakSet()
 
 
-@contextmanager
-def open_batch(app: Celery, patience: Callable[[Any], Mapping[str, Any]]) -> Iterator[Batch]:
-    """Lend one producer to all `apply_async` calls of this thread, and keep their messages where that is possible.
+class OpenBatch:
+    """Lends one producer to all `apply_async` of this thread, and keeps their messages where that is possible.
+
+    It is a context manager, for one use.
 
     Args:
         app: whose tasks are published; those of others are left alone.
@@ -650,23 +671,48 @@ def open_batch(app: Celery, patience: Callable[[Any], Mapping[str, Any]]) -> Ite
     Raises:
         kombu.exceptions.OperationalError: if the broker cannot be reached.
     """
-    around = _here.batch
-    if around is not None:
-        around.send()
-        if around.app is app:
-            with _in_the_middle_of(around) as batch:
-                yield batch
-            return
-    _lend_producers_of(app)
-    _make_aware(app.backend)
-    with app.producer_or_acquire() as producer:
-        batch = _connected(app, producer, patience)
-        _here.batch = batch
-        try:
-            yield batch
-        finally:
-            _here.batch = around
-            batch.detach()
+
+    def __init__(self, app: Celery, patience: Callable[[Any], Mapping[str, Any]]) -> None:
+        self._app = app
+        self._patience = patience
+        self._around = _here.batch
+        self._is_lent = self._around is not None and self._around.app is app
+        self._acquired: Any = None
+        self._batch: Batch | None = None
+
+    def __enter__(self) -> Batch:
+        if self._around is not None:
+            self._around.send()
+        if self._around is not None and self._is_lent:
+            # An override of `apply_async` has flushed a scope. There may be no other producer to be had.
+            self._around.detach()
+            self._batch = Batch(self._app, self._around.producer)
+        else:
+            _make_aware(self._app)
+            self._acquired = self._app.producer_or_acquire()
+            producer = self._acquired.__enter__()
+            with _naming(producer.connection):
+                self._batch = _connected(self._app, producer, self._patience)
+                self._batch.attach()
+        _here.batch = self._batch
+        return self._batch
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave all as it was. It may be called again: a time limit, or Ctrl-C, may have come in the middle of it."""
+        if self._batch is not None:
+            if _here.batch is self._batch:
+                _here.batch = self._around
+            self._batch.detach()
+        if self._around is not None and self._is_lent:
+            self._around.detach()
+            self._around.attach()
+            self._is_lent = False
+        acquired, self._acquired = self._acquired, None
+        if acquired is not None:
+            acquired.__exit__(None, None, None)
 
 
 @contextmanager
@@ -682,35 +728,37 @@ def at_once(app: Celery) -> Iterator[bool]:
     around = _here.batch
     if around is None:
         yield False
-        return
-    around.send()
-    if around.app is app:
-        with _in_the_middle_of(around):
+    elif around.app is app:
+        with OpenBatch(app, once):
             yield True
-        return
-    _here.batch = None
-    try:
-        yield False
-    finally:
-        _here.batch = around
+    else:
+        around.send()
+        _here.batch = None
+        try:
+            yield False
+        finally:
+            _here.batch = around
 
 
-@contextmanager
-def _in_the_middle_of(around: Batch) -> Iterator[Batch]:
-    # An override of `apply_async` has flushed a scope. There may be no other producer to be had.
-    around.detach()
-    _here.batch = Batch(around.app, around.producer)
-    try:
-        yield _here.batch
-    finally:
-        _here.batch = around
-        around.attach()
+def _make_aware(app: Celery) -> None:
+    if app not in _aware:
+        _lend_producers_of(app)
+        _aware.add(app)
+    for pool in (app.pool, app.amqp.producer_pool):
+        if pool not in _aware:
+            _never_wait_for_another_of(pool)
+            _aware.add(pool)
+    backend = app.backend  # of this thread
+    if backend not in _aware:
+        _send_before_reading(backend)
+        redis = sys.modules.get("celery.backends.redis")
+        if redis is not None and type(backend).on_task_call is redis.RedisBackend.on_task_call:
+            _put_off_subscriptions_of(backend)
+        _aware.add(backend)
 
 
 def _lend_producers_of(app: Celery) -> None:
     # An argument `producer` would do as well, but overrides of `apply_async` would see it.
-    if app in _aware:
-        return
     acquire = app.producer_or_acquire
 
     def producer_or_acquire(producer: Any = None) -> Any:
@@ -723,17 +771,32 @@ def _lend_producers_of(app: Celery) -> None:
         return acquire(producer)
 
     app.producer_or_acquire = producer_or_acquire  # type: ignore[method-assign]
-    _aware.add(app)
 
 
-def _make_aware(backend: Any) -> None:
-    if backend in _aware:
-        return
-    _aware.add(backend)
-    _send_before_reading(backend)
-    redis = sys.modules.get("celery.backends.redis")
-    if redis is not None and type(backend).on_task_call is redis.RedisBackend.on_task_call:
-        _put_off_subscriptions_of(backend)
+def _never_wait_for_another_of(pool: Any) -> None:
+    # A batch has a producer and its connection while overrides of `apply_async` run, which may need others: those of
+    # another app, say. If all threads that have one waited for a second one, they would wait for ever.
+    acquire = pool.acquire
+
+    def acquire_or_make(block: bool = False, timeout: float | None = None) -> Any:
+        if _here.batch is None or not block:
+            return acquire(block=block, timeout=timeout)
+        try:
+            return acquire(block=False)
+        except pool.LimitExceeded:
+            extra = pool.prepare(pool.new())
+            extra.release = partial(_give_up, extra, pool)
+            return extra
+
+    pool.acquire = acquire_or_make
+
+
+def _give_up(extra: Any, pool: Any) -> None:
+    connection = getattr(extra, "__connection__", None)  # of a producer
+    if connection is None:
+        pool.close_resource(extra)
+    else:
+        connection.release()
 
 
 def _send_before_reading(backend: Any) -> None:
@@ -772,19 +835,24 @@ def _put_off_subscriptions_of(backend: Any) -> None:
     backend.result_consumer.cancel_for = cancel_for
 
 
-def _connected(app: Celery, producer: Any, patience: Callable[[Any], Mapping[str, Any]]) -> Batch:
-    connection = producer.connection
+@contextmanager
+def _naming(connection: Any) -> Iterator[None]:
+    """Raise what goes wrong as Celery does, with the address of the broker."""
     try:
-        if not connection.connected:
-            connection.ensure_connection(**patience(connection))
         with connection._reraise_as_library_errors():
-            batch = _kind_of(producer.channel)(app, producer)
-            if not batch.is_alive():
-                _reconnect(producer, patience(connection))
-            batch.attach()
+            yield
     except Exception as error:
         error.add_note(f"The broker at {connection.as_uri()} cannot be reached.")
         raise
+
+
+def _connected(app: Celery, producer: Any, patience: Callable[[Any], Mapping[str, Any]]) -> Batch:
+    connection = producer.connection
+    if not connection.connected:
+        connection.ensure_connection(**patience(connection))
+    batch = _kind_of(producer.channel)(app, producer)
+    if not batch.is_alive():
+        _reconnect(producer, patience(connection))
     return batch
 
 
@@ -805,7 +873,10 @@ def _reconnect(producer: Any, patience: Mapping[str, Any]) -> None:
 def _kind_of(channel: Any) -> type[Batch]:
     for kind, transport, driver in ((_RedisBatch, "redis", "redis"), (_AmqpBatch, "pyamqp", "amqp")):
         module = sys.modules.get(f"kombu.transport.{transport}")
-        if module is not None and isinstance(channel, module.Channel) and _is_known("kombu") and _is_known(driver):
+        if module is None or not isinstance(channel, module.Channel):
+            continue
+        is_overridden = type(channel).basic_publish is not module.Channel.basic_publish
+        if not is_overridden and _is_known("kombu") and _is_known(driver):
             return kind
     logger.debug("Messages go one by one: %r is of a transport, or of a version, that is not known", channel)
     return Batch
@@ -814,5 +885,5 @@ def _kind_of(channel: Any) -> type[Batch]:
 @cache
 def _is_known(package: str) -> bool:
     lowest, above = _KNOWN[package]
-    version = tuple(int(part) for part in sys.modules[package].__version__.split(".")[:2])
-    return lowest <= version < above
+    version = re.match(r"(\d+)\.(\d+)", sys.modules[package].__version__)
+    return version is not None and lowest <= (int(version[1]), int(version[2])) < above

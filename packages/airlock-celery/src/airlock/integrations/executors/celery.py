@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -19,10 +18,10 @@ try:
     from airlock._executors import outcomes_of
     from airlock.integrations.executors._celery_batch import (
         MAX_INTENTS,
+        OpenBatch,
         all_accepted,
         at_once,
         once,
-        open_batch,
     )
     from airlock.integrations.executors.sync import sync_executor
 except ImportError as error:
@@ -139,30 +138,34 @@ class CeleryExecutor:
         return outcomes
 
     def _together(self, app: Celery, run: Iterable[_Prepared]) -> list[Outcome]:
+        opening = OpenBatch(app, partial(_patience, app, self._broker_is_there.get(app)))
         are_accepted = False
         try:
-            outcomes = self._published(app, run)
+            outcomes = self._published(opening, run)
             are_accepted = all_accepted(outcomes)
             return outcomes
         finally:
+            opening.close()
             self._broker_is_there[app] = are_accepted
 
-    def _published(self, app: Celery, run: Iterable[_Prepared]) -> list[Outcome]:
-        with ExitStack() as opened:
-            try:
-                batch = opened.enter_context(open_batch(app, partial(_patience, app, self._broker_is_there.get(app))))
-            except BaseException as error:
-                return [error for _ in run]  # there is no broker, not for those beyond the first 1000 either
-            for _, task, intent in run:
-                batch.begin()
-                try:
-                    self._publish(task, intent)
-                except BaseException as error:
-                    batch.fail(error)
-                if batch.is_full:
-                    break
-            batch.send()
-            return batch.outcomes()
+    def _published(self, opening: OpenBatch, run: Iterable[_Prepared]) -> list[Outcome]:
+        batch = None
+        try:
+            with opening as batch:
+                for _, task, intent in run:
+                    batch.begin()
+                    try:
+                        self._publish(task, intent)
+                    except BaseException as error:
+                        batch.fail(error)
+                    if batch.is_full:
+                        break
+                batch.send()
+                return batch.outcomes()
+        except BaseException as error:
+            if batch is not None:
+                raise
+            return [error for _ in run]  # there is no broker, not for those beyond the first 1000 either
 
     def _to_publish(self, intent: Intent) -> _Publishable | None:
         """What of the intent has an `apply_async`, if it is not just to be called."""
