@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,14 @@ from kombu import Queue
 from kombu.exceptions import OperationalError
 
 import airlock
+from airlock.integrations.executors import _celery_batch
+from airlock.integrations.executors import celery as celery_executors
 from airlock.integrations.executors.celery import CeleryExecutor
 from own_brokers import OwnRabbitMQ, OwnRedis, Proxy, soon, url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
 
     OwnBroker = OwnRedis | OwnRabbitMQ
 
@@ -353,6 +357,107 @@ def test_a_broker_that_is_gone_is_asked_once_for_however_many_intents(sender: Se
     assert len(outcomes) == 2500
     assert all(isinstance(outcome, OperationalError) for outcome in outcomes)
     assert proxy.asked - asked == 1
+
+
+class GoingOn(airlock.Scope):
+    """A scope that does not stop at a failure, as a `DjangoScope`."""
+
+    def dispatch_all(self, intents: Sequence[airlock.Intent]) -> None:
+        self.failures = list(self._dispatching(intents))
+
+
+def test_a_broker_that_is_gone_is_asked_once_in_a_flush_that_goes_on(sender: Sender, proxy: Proxy) -> None:
+    called: list[int] = []
+    proxy.refuses = True
+    with pytest.raises(OperationalError):
+        sender.flush(1, 2)
+    for _ in range(2):
+        asked = proxy.asked
+        called.clear()
+        with airlock.scope(_cls=GoingOn, executor=sender.executor) as scope:
+            for number in range(5):
+                airlock.enqueue(sender.notify, number, "")
+                airlock.enqueue(called.append, number)
+            airlock.enqueue(sender.notify, 5, "")
+
+        assert proxy.asked - asked == 1
+        assert called == [0, 1, 2, 3, 4]
+        assert numbers(scope.undispatched_intents) == [0, 1, 2, 3, 4, 5]
+        assert scope.unknown_intents == []
+    proxy.refuses = False
+    check_next_flush(sender)
+
+
+class SoftTimeLimitError(Exception):
+    """What a signal handler raises, wherever the code is at that moment."""
+
+
+@contextmanager
+def interruption_at(step: int, error: type[BaseException]) -> Iterator[list[int]]:
+    """Raise an error at a step of the code that publishes: where it is called, or something of C has returned to it.
+
+    That is where Python looks for signals. (And where a loop begins anew, which is close to a call here.)
+
+    Yields:
+        A list whose only entry is the number of steps so far.
+    """
+    modules = {_celery_batch.__file__, celery_executors.__file__}
+    steps = [0]
+
+    def look(frame: FrameType, event: str, _: Any) -> None:
+        if event in ("call", "c_return") and frame.f_code.co_filename in modules:
+            steps[0] += 1
+            if steps[0] == step:
+                raise error("now")
+
+    sys.setprofile(look)
+    try:
+        yield steps
+    finally:
+        sys.setprofile(None)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SoftTimeLimitError])
+def test_whatever_interrupts_a_flush_the_account_holds_and_the_next_one_works(
+    sender: Sender, error: type[BaseException]
+) -> None:
+    check_next_flush(sender)
+
+    def flush(start: int, step: int) -> airlock.Scope:
+        scope = airlock.scope(executor=sender.executor)
+        scope.enter()
+        for number in range(start, start + 4):
+            airlock.enqueue(sender.notify, number, "x" * 9000)  # two are written at a time
+        scope.exit()
+        with interruption_at(step, error) as steps:
+            if step == 0:
+                scope.flush()
+            else:
+                with pytest.raises(error):
+                    scope.flush()
+        number_of_steps.append(steps[0])
+        return scope
+
+    number_of_steps: list[int] = []
+    flush(10, 0)
+    assert sender.arrived(4) == [10, 11, 12, 13]
+    maybe_late: set[int] = set()
+    # Not all of them, or this would take minutes; others with each error.
+    first, every = (1, 5) if error is KeyboardInterrupt else (3, 5)
+    for step in range(first, number_of_steps[0] - 5, every):
+        scope = flush(step * 100, step)
+        again = step * 100 + 50
+        sender.flush(again, again + 1)
+
+        dispatched, undispatched, unknown = map(
+            numbers, (scope.dispatched_intents, scope.undispatched_intents, scope.unknown_intents)
+        )
+        arrived = [number for number in sender.arrived(len(dispatched) + 2) if number not in maybe_late]
+        maybe_late |= set(unknown)
+        assert sorted(dispatched + undispatched) == list(range(step * 100, step * 100 + 4))
+        assert set(dispatched) <= set(arrived) <= {*dispatched, *unknown, again, again + 1}
+        assert len(arrived) == len(set(arrived))
+        assert {again, again + 1} <= set(arrived)
 
 
 def test_a_broker_that_was_stopped_is_one_clear_error_and_nothing_is_unknown(

@@ -30,6 +30,7 @@ from celery.canvas import Signature
 from celery.result import AsyncResult, GroupResult
 from kombu import Consumer, Exchange, Queue, serialization
 from kombu.exceptions import EncodeError, OperationalError
+from kombu.transport import pyamqp
 from kombu.transport import redis as redis_transport
 
 import airlock
@@ -752,6 +753,32 @@ def test_a_flush_of_another_app_in_an_override_keeps_the_order(
     )
 
 
+@pytest.mark.parametrize("transport", ["redis", "rabbitmq"], indirect=True)
+def test_nobody_waits_in_a_flush_for_connections_that_other_flushes_have(shop: Shop) -> None:
+    closed = []
+
+    class Greedy(Task):
+        def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+            pools = shop.app.producer_pool, shop.app.pool
+            with contextlib.ExitStack() as acquired:
+                for _ in range(shop.app.pool.limit):  # which is one more than there are besides that of the flush
+                    producer = acquired.enter_context(pools[0].acquire(block=True, timeout=5))
+                    assert producer.channel is not None
+                connection = acquired.enter_context(pools[1].acquire(block=True, timeout=5))
+                connection.ensure_connection(max_retries=0)
+                used = producer.connection, connection
+            closed.append([not connection.connected for connection in used])
+            return super().apply_async(args, kwargs, **options)
+
+    greedy = shop.app.task(name="notify_greedy", base=Greedy)(notify)
+    left_with(shop, *notices(shop, "1"), (greedy, ("2",), {}, {}), *notices(shop, "3")).flush()
+
+    assert closed == [[True, True]]
+    assert told(shop) == ["1", "2", "3"]
+    with shop.app.producer_pool.acquire(block=True, timeout=5) as producer:
+        assert producer.connection.connected  # one of those that are kept
+
+
 def test_other_threads_publish_at_once(shop: Shop) -> None:
     seen = []
 
@@ -829,7 +856,9 @@ def test_an_eager_app_runs_tasks_one_after_the_other(make_app: Callable[..., Cel
 # Other versions
 
 
-@pytest.mark.parametrize(("package", "version"), [("kombu", "5.8.0"), ("kombu", "6.0.0rc1"), ("driver", "99.1")])
+@pytest.mark.parametrize(
+    ("package", "version"), [("kombu", "5.8b1"), ("kombu", "6.0.0rc1"), ("driver", "99.1"), ("driver", "unknown")]
+)
 def test_an_unknown_version_goes_one_by_one(
     shop: Shop,
     transport: str,
@@ -853,6 +882,32 @@ def test_an_unknown_version_goes_one_by_one(
 
     assert told(shop) == [1, 2]
     assert "one by one" in caplog.text
+
+
+@pytest.mark.parametrize("transport", ["rabbitmq"], indirect=True)
+def test_a_transport_that_publishes_in_a_way_of_its_own_goes_on_doing_so(
+    make_app: Callable[..., Celery], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = []
+
+    class OwnChannel(pyamqp.Channel):
+        def basic_publish(self, message: Any, *args: Any, **kwargs: Any) -> Any:
+            published.append(message.headers["task"])
+            return super().basic_publish(message, *args, **kwargs)
+
+    monkeypatch.setattr(pyamqp.Connection, "Channel", OwnChannel)
+    # So that it has connections of its own.
+    app = make_app(settings | {"broker_transport_options": {"client_properties": {"tests": secrets.token_hex(4)}}})
+    notify_task = app.task(name="notify_task")(notify)
+    shop = Shop(app, [app.conf.task_default_queue])
+
+    left_with(shop, (notify_task, (1,), {}, {}), (notify_task, (2,), {}, {})).flush()
+
+    assert published == ["notify_task", "notify_task"]
+    assert told(shop) == [1, 2]
+    with app.connection_for_write() as connection:
+        connection.default_channel.queue_delete(app.conf.task_default_queue)
+    app.pool.force_close_all()
 
 
 @pytest.mark.parametrize("transport", ["redis"], indirect=True)

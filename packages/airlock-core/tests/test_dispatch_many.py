@@ -76,6 +76,19 @@ def test_dispatch_stops_at_a_failure_and_keeps_exact_accounts(left_with, error):
     assert scope.unknown_intents == []
 
 
+def test_what_interrupts_is_raised_rather_than_what_failed_before_it(left_with):
+    scope = left_with(1, 2, 3, 4, executor=Crate({2: ValueError("broken"), 3: OutcomeUnknown(KeyboardInterrupt())}))
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        scope.flush()
+
+    which, others, unknown = raised.value.__notes__
+    assert "task_3" in which
+    assert "1 more" in others
+    assert "unknown_intents" in unknown
+    assert numbers(scope.undispatched_intents) == [2, 3]
+
+
 def test_a_failure_of_the_last_one_alone_is_as_any_other(left_with):
     class Alone(Crate):
         def __call__(self, intent):

@@ -133,6 +133,8 @@ class _CollectingBatch(Batch, ABC):
         self._has_failed = False
         #: Why nothing more is sent: what was on its way when the connection was lost comes before it.
         self._lost: BaseException | None = None
+        #: That, if it is not about the connection: a time limit, or Ctrl-C.
+        self._interruption: BaseException | None = None
         #: What there is to call, by the id of a task, to subscribe to its result.
         self.subscriptions: dict[str, Callable[[], object]] = {}
 
@@ -148,7 +150,10 @@ class _CollectingBatch(Batch, ABC):
         for results, kept in zip(self._results, self._kept, strict=True):
             if len(results) < kept:  # what interrupts, such as Ctrl-C, may have come between an answer and its note
                 results.append(OutcomeUnknown(self._lost or InterruptedError("The outcome was not noted.")))
-        return super().outcomes()
+        outcomes = super().outcomes()
+        if self._interruption is not None and all_accepted(outcomes):
+            raise self._interruption  # or nobody would hear of it
+        return outcomes
 
     def attach(self) -> None:
         self._channel = self.producer.channel
@@ -210,7 +215,7 @@ class _CollectingBatch(Batch, ABC):
                     _reconnect(self.producer, once(self.producer.connection))
                 self._follow(self.producer.channel)
             except BaseException as error:
-                problem = self._lost = self._as_celery_raises(error)
+                problem = self._note_loss(error)
         if problem is not None:
             self._forget()
             self._settle(waiting, problem)
@@ -237,6 +242,12 @@ class _CollectingBatch(Batch, ABC):
         for owner in owners:
             self._results[owner].append(outcome)
         self._has_failed = self._has_failed or outcome is not None
+
+    def _note_loss(self, error: BaseException) -> BaseException:
+        if not self._is_known(error):
+            self._interruption = error
+        self._lost = self._as_celery_raises(error)
+        return self._lost
 
     def _as_celery_raises(self, error: BaseException) -> BaseException:
         around = self.producer.connection._reraise_as_library_errors()
@@ -369,8 +380,8 @@ class _RedisBatch(_CollectingBatch):
                     else:
                         self._settle([unanswered.pop()], None)
         except BaseException as error:
-            self._lost = self._as_celery_raises(error)
-            self._settle(reversed(unanswered), OutcomeUnknown(self._lost) if is_sent else self._lost)
+            lost = self._note_loss(error)
+            self._settle(reversed(unanswered), OutcomeUnknown(lost) if is_sent else lost)
 
 
 @contextmanager
@@ -598,8 +609,8 @@ class _AmqpBatch(_CollectingBatch):
             self._hearing.close()
 
     def _lose(self, error: BaseException) -> None:
-        self._lost = self._as_celery_raises(error)
-        self._settle([sent.owner for sent in self._sent.values()], OutcomeUnknown(self._lost))
+        lost = self._note_loss(error)
+        self._settle([sent.owner for sent in self._sent.values()], OutcomeUnknown(lost))
         self._sent.clear()
         self._hearing.close()
         if self._target.connection is not None:

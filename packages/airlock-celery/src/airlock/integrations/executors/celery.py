@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from copy import copy
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -66,6 +69,7 @@ class CeleryExecutor:
         self._app = app
         #: Whether the broker of an app was there when it was last needed.
         self._broker_is_there: WeakKeyDictionary[Celery, bool] = WeakKeyDictionary()
+        self._latest = _LatestFlush()
 
     def accepts(self, task: object) -> bool:
         """Names of tasks, besides callables."""
@@ -76,6 +80,8 @@ class CeleryExecutor:
         if task is None:
             return sync_executor(intent)
         app = _app_of(task)
+        if error := self._latest.not_reached_before(intent).get(app):
+            raise error
         with at_once(app) as is_connected:
             if not is_connected:
                 self._ask_for_broker(app, intent.dispatch_options)
@@ -100,22 +106,25 @@ class CeleryExecutor:
             count as accepted when they are written to the connection, as always with Celery.
         """
         outcomes: list[Outcome] = []
+        not_reached = self._latest.not_reached_before(intents[0])
         for app, run in groupby(self._prepared(intents), itemgetter(0)):
-            dispatch = self._one_by_one if app is None else partial(self._together, app)
+            dispatch = self._one_by_one if app is None else partial(self._together, app, not_reached)
             outcomes += dispatch(run)
             if len(outcomes) >= MAX_INTENTS or not all_accepted(outcomes):
                 break
+        self._latest.goes_on(intents[len(outcomes) :][:1], not_reached)
         return outcomes
 
     def _prepared(self, intents: Iterable[Intent]) -> Iterator[_Prepared]:
         eager: dict[Celery, bool] = {}
         for intent in intents:
+            task = app = problem = None
             try:
                 task = self._to_publish(intent)
                 app = None if task is None else self._app_to_publish_by(task, intent.dispatch_options, eager)
-            except Exception:  # as when a task cannot be made of its function: that fails once more, and alone
-                task = app = None
-            yield _Prepared(app, task, intent)
+            except Exception as error:  # as when the settings of an app cannot be loaded
+                problem = error
+            yield _Prepared(app, task, intent, problem)
 
     def _app_to_publish_by(
         self, task: _Publishable, options: Mapping[str, Any], eager: dict[Celery, bool]
@@ -132,27 +141,20 @@ class CeleryExecutor:
     def _one_by_one(self, run: Iterable[_Prepared]) -> list[Outcome]:
         outcomes: list[Outcome] = []
         for prepared in run:
-            outcomes += outcomes_of(self, [prepared.intent])
+            outcomes += outcomes_of(self, [prepared.intent]) if prepared.problem is None else [prepared.problem]
             if outcomes[-1] is not None:
                 break
         return outcomes
 
-    def _together(self, app: Celery, run: Iterable[_Prepared]) -> list[Outcome]:
+    def _together(self, app: Celery, not_reached: dict[Celery, Exception], run: Iterable[_Prepared]) -> list[Outcome]:
+        if error := not_reached.get(app):
+            return [error for _ in run]
         opening = OpenBatch(app, partial(_patience, app, self._broker_is_there.get(app)))
+        batch = None
         are_accepted = False
         try:
-            outcomes = self._published(opening, run)
-            are_accepted = all_accepted(outcomes)
-            return outcomes
-        finally:
-            opening.close()
-            self._broker_is_there[app] = are_accepted
-
-    def _published(self, opening: OpenBatch, run: Iterable[_Prepared]) -> list[Outcome]:
-        batch = None
-        try:
             with opening as batch:
-                for _, task, intent in run:
+                for _, task, intent, _ in run:
                     batch.begin()
                     try:
                         self._publish(task, intent)
@@ -161,11 +163,19 @@ class CeleryExecutor:
                     if batch.is_full:
                         break
                 batch.send()
-                return batch.outcomes()
+                outcomes = batch.outcomes()
+            are_accepted = all_accepted(outcomes)
         except BaseException as error:
             if batch is not None:
                 raise
-            return [error for _ in run]  # there is no broker, not for those beyond the first 1000 either
+            if isinstance(error, Exception):
+                not_reached[app] = copy(error)  # without the traceback, and what that keeps alive
+            return [error for _ in run]  # not for those beyond the first 1000 either
+        else:
+            return outcomes
+        finally:
+            opening.close()
+            self._broker_is_there[app] = are_accepted
 
     def _to_publish(self, intent: Intent) -> _Publishable | None:
         """What of the intent has an `apply_async`, if it is not just to be called."""
@@ -218,12 +228,31 @@ def _patience(app: Celery, known: bool | None, connection: Connection) -> dict[s
     return retry
 
 
+class _LatestFlush(threading.local):
+    """Which brokers could not be reached in the latest flush of this thread, should it go on after that failure.
+
+    A scope that does not stop at a failure, as a `DjangoScope`, comes again at once, with the intents that are left.
+    """
+
+    _next: str | None = None
+    _not_reached: Mapping[Celery, Exception] = MappingProxyType({})
+
+    def goes_on(self, left: Sequence[Intent], not_reached: Mapping[Celery, Exception]) -> None:
+        self._next, self._not_reached = (left[0].id, not_reached) if left and not_reached else (None, {})
+
+    def not_reached_before(self, intent: Intent) -> dict[Celery, Exception]:
+        is_next = self._next is not None and self._next == intent.id
+        return dict(self._not_reached) if is_next else {}
+
+
 class _Prepared(NamedTuple):
     """What is to be published for an intent, and over the producer of which app, if it can go together with others."""
 
     app: Celery | None
     task: _Publishable | None
     intent: Intent
+    #: Why that could not be found out.
+    problem: Exception | None
 
 
 class TaskBelowOverride:
