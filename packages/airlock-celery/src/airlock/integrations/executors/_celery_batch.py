@@ -422,7 +422,7 @@ class _Message(NamedTuple):
     routing_key: str
     mandatory: bool
     immediate: bool
-    frames: bytes = b""
+    frames: bytes
 
     def sent(self) -> _Sent:
         address = (self.exchange, self.routing_key, self.message.properties.get("correlation_id"))
@@ -513,7 +513,8 @@ class _AmqpBatch(_CollectingBatch):
         self._target = channel if self._confirmed is None else self._confirmed.channel
         self._frames = _Frames()
         self._write_frame = frame_writer(connection, self._frames)
-        self._messages = list(map(self._with_frames, self._messages))
+        # Each has the number of its channel.
+        self._messages = [kept._replace(frames=self._frames_of(*kept[1:-1])) for kept in self._messages]
         self._publish_now = channel.basic_publish
         self._replace(channel, "basic_publish", self._collect)
 
@@ -542,20 +543,20 @@ class _AmqpBatch(_CollectingBatch):
         if any(timeout is not None for timeout in timeouts.values()):
             self.send()
             return self._publish_now(message, exchange, routing_key, mandatory, immediate, **timeouts)
-        kept = self._with_frames(_Message(self._owner, message, exchange, routing_key, mandatory, immediate))
+        frames = self._frames_of(message, exchange, routing_key, mandatory, immediate)
         self._kept[self._owner] += 1
-        self._messages.append(kept)
-        self._unwritten += len(kept.frames)
+        self._messages.append(_Message(self._owner, message, exchange, routing_key, mandatory, immediate, frames))
+        self._unwritten += len(frames)
         if self._unwritten >= WRITE_FROM and self._is_ready():
             self._send()
-        self._has_grown(len(kept.frames))
+        self._has_grown(len(frames))
         return None
 
-    def _with_frames(self, kept: _Message) -> _Message:
-        arguments = amqp_dumps("Bssbb", (0, kept.exchange, kept.routing_key, kept.mandatory, kept.immediate))
+    def _frames_of(self, message: Any, *where: Any) -> bytes:
         self._frames.clear()
-        self._write_frame(1, self._target.channel_id, spec.Basic.Publish, arguments, kept.message)
-        return kept._replace(frames=b"".join(self._frames))
+        arguments = amqp_dumps("Bssbb", (0, *where))
+        self._write_frame(1, self._target.channel_id, spec.Basic.Publish, arguments, message)
+        return b"".join(self._frames)
 
     def _waiting(self) -> list[int]:
         return [kept.owner for kept in self._messages]
