@@ -42,7 +42,7 @@ def pytest_sessionfinish() -> None:
     for node in _nodes:
         if node not in _finished:
             with suppress(ProcessLookupError):
-                os.kill(node.workerinfo["pid"], signal.SIGINT)
+                os.kill(node.gateway._rinfo().pid, signal.SIGINT)
     for node in _nodes:
         # Of one that was killed there is nothing to wait for; the test that it ran has failed.
         with suppress(EOFError, node.channel.RemoteError, node.channel.TimeoutError):
