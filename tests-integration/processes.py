@@ -156,7 +156,9 @@ def celery_worker_process(start_process: Callable[..., Process]) -> Callable[...
 
 
 def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port of this machine that nothing listens on, and that the system gives to no connection meanwhile."""
+    while True:
+        port = 10000 + secrets.randbelow(20000)  # those that it gives are above these
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
