@@ -33,7 +33,7 @@ import pytest
 from processes import Process, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _Service = TypeVar("_Service")
 
@@ -44,8 +44,11 @@ RUN = f"airlock_test_{secrets.token_hex(6)}"
 _resources = ExitStack()
 
 
-def pytest_unconfigure() -> None:
-    _resources.close()
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish() -> Iterator[None]:
+    # Whatever comes of the fixtures, which may well fail when they were interrupted.
+    with _resources:
+        yield
 
 
 class UnavailableError(Exception):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
-#: How long to wait for such a process, in seconds.
-PATIENCE = 60
+#: How long to wait for such processes, in seconds, before those that were interrupted are interrupted once more.
+PATIENCE = 15
 
 _nodes: list[Any] = []
 _finished: list[Any] = []
@@ -22,7 +23,7 @@ _finished: list[Any] = []
 
 def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
-        # Ctrl-C is for the process that has started this one, and passes it on: once, as a second one would interrupt
+        # Ctrl-C is for the process that has started this one, and passes it on: the same one twice would interrupt
         # what is done at the end.
         os.setpgid(0, 0)
 
@@ -39,11 +40,23 @@ def pytest_testnodedown(node: Any) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish() -> None:
-    for node in _nodes:
-        if node not in _finished:
-            with suppress(ProcessLookupError):
-                os.kill(node.gateway._rinfo().pid, signal.SIGINT)
-    for node in _nodes:
-        # Of one that was killed there is nothing to wait for; the test that it ran has failed.
-        with suppress(EOFError, node.channel.RemoteError, node.channel.TimeoutError):
-            node.channel.waitclose(PATIENCE)
+    ending = list(_nodes)
+    # Once more for the sake of one that waits for an answer of which the first interruption has taken a part.
+    for _ in range(2):
+        for node in ending:
+            if node not in _finished:
+                with suppress(ProcessLookupError):
+                    os.kill(node.gateway._rinfo().pid, signal.SIGINT)
+        deadline = time.monotonic() + PATIENCE
+        ending = [node for node in ending if not has_ended(node, deadline)]
+
+
+def has_ended(node: Any, deadline: float) -> bool:
+    """Wait until a process has ended, at most until the deadline."""
+    try:
+        node.channel.waitclose(max(0, deadline - time.monotonic()))
+    except node.channel.TimeoutError:
+        return False
+    except (EOFError, node.channel.RemoteError):
+        pass  # it was killed, or failed; the test that it ran has failed
+    return True
