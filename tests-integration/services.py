@@ -322,12 +322,13 @@ def _own_virtual_host(server: str) -> str | None:
     if rabbitmqctl is None or address.hostname not in {"127.0.0.1", "localhost"}:
         return None
 
-    def control(*arguments: str) -> None:
-        subprocess.run([rabbitmqctl, *arguments], check=True, capture_output=True, timeout=60)
+    def control(*arguments: str, check: bool = True) -> None:
+        subprocess.run([rabbitmqctl, *arguments], check=check, capture_output=True, timeout=60)
 
+    # First, as that takes a second, in which it can be interrupted.
+    _resources.callback(control, "delete_vhost", RUN, check=False)
     try:
         control("add_vhost", RUN)
-        _resources.callback(control, "delete_vhost", RUN)
         control("set_permissions", "-p", RUN, unquote(address.username or "guest"), ".*", ".*", ".*")
     except subprocess.SubprocessError:
         return None
