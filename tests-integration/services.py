@@ -10,7 +10,8 @@ Each service is looked for in this order:
 A test that needs what none of these gives is skipped, naming the service; with `CI=true` it fails.
 
 A run has its own databases, its own virtual host on RabbitMQ (its own queues where it may not make one), and its own
-prefix for all keys on Redis. All are removed at the end, also when the run is interrupted.
+prefix for all keys on Redis; so has each process of those that share a run. All are removed at the end, also when the
+run is interrupted.
 """
 
 from __future__ import annotations
