@@ -73,6 +73,8 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 django.setup()
 SCOPE_CLS_OF_DJANGO = airlock.get_configuration().scope_cls
 CELERY_OF_DJANGO = importlib.import_module("config.celery").app
+# Another process that shares the tests would look for the module before this file has said where it is.
+del os.environ["DJANGO_SETTINGS_MODULE"]
 # The worker of the other project would take its messages, whose tasks have the same names.
 CELERY_OF_DJANGO.conf.task_default_queue = "django"
 
@@ -147,7 +149,6 @@ def without_django() -> Iterator[None]:
     """Make Django look as in a project that does not use it: installed, perhaps, but not configured."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(django.conf.settings, "_wrapped", empty)
-        patch.delenv("DJANGO_SETTINGS_MODULE")
         airlock.reset_configuration()
         yield
     airlock.reset_configuration()

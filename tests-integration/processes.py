@@ -91,15 +91,29 @@ class Process:
             Its exit code; the negative number of the signal if one has killed it.
         """
         self._process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout)
-        return self.kill()
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout)
+        finally:  # when the tests are interrupted, too
+            exit_code = self.kill()
+        return exit_code
 
     def kill(self) -> int:
         """Kill it, with all its children, and return its exit code."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         return self._process.wait()
+
+
+#: The programs that the fixture has started.
+_running = ExitStack()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish() -> Iterator[None]:
+    # Whatever comes of the fixtures, which may well fail when they were interrupted.
+    with _running:
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -111,11 +125,11 @@ def start_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
         ready: what its log contains when it is ready.
         env, cwd: as for `Process`.
     """
-    with ExitStack() as running:
+    with _running:
 
         def start(*command: str, ready: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Process:
             log = tmp_path_factory.mktemp("process") / "log"
-            process = running.enter_context(Process(list(command), log=log, env=env, cwd=cwd))
+            process = _running.enter_context(Process(list(command), log=log, env=env, cwd=cwd))
             return process.until(ready)
 
         yield start
@@ -156,7 +170,9 @@ def celery_worker_process(start_process: Callable[..., Process]) -> Callable[...
 
 
 def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port of this machine that nothing listens on, and that the system gives to no connection meanwhile."""
+    while True:
+        port = 10000 + secrets.randbelow(20000)  # those that it gives are above these
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port

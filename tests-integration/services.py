@@ -10,7 +10,8 @@ Each service is looked for in this order:
 A test that needs what none of these gives is skipped, naming the service; with `CI=true` it fails.
 
 A run has its own databases, its own virtual host on RabbitMQ (its own queues where it may not make one), and its own
-prefix for all keys on Redis. All are removed at the end, also when the run is interrupted.
+prefix for all keys on Redis; so has each process of those that share a run. All are removed at the end, also when the
+run is interrupted.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ import pytest
 from processes import Process, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _Service = TypeVar("_Service")
 
@@ -44,8 +45,11 @@ RUN = f"airlock_test_{secrets.token_hex(6)}"
 _resources = ExitStack()
 
 
-def pytest_unconfigure() -> None:
-    _resources.close()
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish() -> Iterator[None]:
+    # Whatever comes of the fixtures, which may well fail when they were interrupted.
+    with _resources:
+        yield
 
 
 class UnavailableError(Exception):
@@ -319,12 +323,13 @@ def _own_virtual_host(server: str) -> str | None:
     if rabbitmqctl is None or address.hostname not in {"127.0.0.1", "localhost"}:
         return None
 
-    def control(*arguments: str) -> None:
-        subprocess.run([rabbitmqctl, *arguments], check=True, capture_output=True, timeout=60)
+    def control(*arguments: str, check: bool = True) -> None:
+        subprocess.run([rabbitmqctl, *arguments], check=check, capture_output=True, timeout=60)
 
+    # First, as that takes a second, in which it can be interrupted.
+    _resources.callback(control, "delete_vhost", RUN, check=False)
     try:
         control("add_vhost", RUN)
-        _resources.callback(control, "delete_vhost", RUN)
         control("set_permissions", "-p", RUN, unquote(address.username or "guest"), ".*", ".*", ".*")
     except subprocess.SubprocessError:
         return None

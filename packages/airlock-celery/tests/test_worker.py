@@ -19,13 +19,7 @@ if TYPE_CHECKING:
 # A worker takes seconds to stop, so there is one for all tests, and these are its tasks.
 
 
-def make_app() -> Celery:
-    app = TestApp(
-        "worker_tests",
-        config={"task_default_queue": "worker-tests", "broker_transport_options": {"polling_interval": 0.005}},
-        task_cls=AirlockTask,
-    )
-
+def add_tasks(app: Celery) -> None:
     @app.task(bind=True, name="notify")
     def notify(self: Task, told: Any) -> dict[str, Any]:
         request = self.request
@@ -53,8 +47,6 @@ def make_app() -> Celery:
     def total(numbers: list[Any]) -> int:
         return len(numbers)
 
-    return app
-
 
 #: The ids of all that was enqueued by a worker.
 sent: list[str] = []
@@ -62,12 +54,15 @@ sent: list[str] = []
 
 @pytest.fixture(scope="module")
 def app() -> Iterator[Celery]:
-    app = make_app()
-    with (
-        setup_default_app(app),
-        start_worker(app, pool="threads", concurrency=1, perform_ping_check=False, loglevel="ERROR"),
-    ):
-        yield app
+    app = TestApp(
+        "worker_tests",
+        config={"task_default_queue": "worker-tests", "broker_transport_options": {"polling_interval": 0.005}},
+        task_cls=AirlockTask,
+    )
+    with setup_default_app(app):  # at the end of which the apps of other tests no longer get these tasks
+        add_tasks(app)
+        with start_worker(app, pool="threads", concurrency=1, perform_ping_check=False, loglevel="ERROR"):
+            yield app
 
 
 def test_a_follow_up_is_a_task_of_its_own(app: Celery) -> None:
