@@ -631,6 +631,93 @@ def test_a_queue_that_cannot_be_declared_stops_those_after_it(shop: Shop) -> Non
     assert scope.unknown_intents == []
 
 
+class SoftTimeLimitError(Exception):
+    """As a signal handler raises it, wherever the code is."""
+
+
+@pytest.mark.parametrize("transport", ["redis", "rabbitmq with confirms"], indirect=True)
+def test_what_interrupts_when_all_was_accepted_is_raised_all_the_same(
+    shop: Shop, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_with(shop, *notices(shop, 0, 0)).flush()
+    batch_class, name = (_celery_batch, "_connection_of") if transport == "redis" else (amqp.Connection, "drain_events")
+    original = getattr(batch_class, name)
+
+    @contextlib.contextmanager
+    def late_connection_of(channel: Any) -> Iterator[Any]:
+        with original(channel) as connection:
+            yield connection
+        if sys._getframe(2).f_code.co_name == "_send":
+            raise SoftTimeLimitError
+
+    def late_drain_events(connection: Any, timeout: float | None = None) -> None:
+        original(connection, timeout)
+        if timeout is None and not batches[-1]._sent:
+            raise SoftTimeLimitError
+
+    batches: list[Any] = []
+    attach = _celery_batch._CollectingBatch.attach
+    monkeypatch.setattr(
+        _celery_batch._CollectingBatch, "attach", lambda batch: (batches.append(batch), attach(batch))[1]
+    )
+    monkeypatch.setattr(batch_class, name, late_connection_of if transport == "redis" else late_drain_events)
+    scope = left_with(shop, *notices(shop, 1, 2))
+    with pytest.raises(SoftTimeLimitError):
+        scope.flush()
+    monkeypatch.undo()
+
+    assert scope.unknown_intents == scope.intents
+    left_with(shop, *notices(shop, 3, 4)).flush()
+    assert told(shop) == [0, 0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("transport", ["redis", "rabbitmq"], indirect=True)
+def test_what_interrupts_the_look_at_a_connection_is_raised(
+    shop: Shop, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_with(shop, *notices(shop, 0, 0)).flush()
+
+    def interrupt(*args: Any, **kwargs: Any) -> Any:
+        raise SoftTimeLimitError
+
+    scope = left_with(shop, *notices(shop, 1, 2))
+    with monkeypatch.context() as patch:
+        if transport == "redis":
+            patch.setattr(_celery_batch, "_connection_of", interrupt)
+        else:
+            patch.setattr(_celery_batch, "_may_have_come", lambda transport: True)
+            patch.setattr(amqp.Connection, "drain_events", interrupt)
+        with pytest.raises(SoftTimeLimitError):
+            scope.flush()
+
+    assert scope.undispatched_intents == scope.intents
+    assert scope.unknown_intents == []
+    left_with(shop, *notices(shop, 3, 4)).flush()
+    assert told(shop) == [0, 0, 3, 4]
+
+
+@pytest.mark.parametrize("transport", ["redis"], indirect=True)
+def test_an_answer_that_was_not_noted_leaves_its_intent_unknown(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    settle = _celery_batch._CollectingBatch._settle
+    calls = []
+
+    def interrupted_settle(batch: Any, owners: Any, outcome: Any) -> None:
+        calls.append(outcome)
+        if len(calls) == 2:
+            raise SoftTimeLimitError
+        settle(batch, owners, outcome)
+
+    monkeypatch.setattr(_celery_batch._CollectingBatch, "_settle", interrupted_settle)
+    scope = left_with(shop, *notices(shop, 1, 2, 3))
+    with pytest.raises(SoftTimeLimitError):
+        scope.flush()
+    monkeypatch.undo()
+
+    assert numbers(scope.dispatched_intents) == [1]
+    assert numbers(scope.unknown_intents) == [2, 3]
+    assert told(shop) == [1, 2, 3]
+
+
 # In between
 
 
