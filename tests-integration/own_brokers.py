@@ -71,16 +71,22 @@ class OwnRedis:
 
 
 class OwnRabbitMQ:
-    """A node of RabbitMQ that can be stopped; it remembers what is durable."""
+    """A node of RabbitMQ that can be stopped; it remembers what is durable.
+
+    Args:
+        directory: where it has its files.
+        configuration: what its `rabbitmq.conf` has.
+    """
 
     scheme = "amqp"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, configuration: str = "") -> None:
         self._executable = needed(self._find)
         self._directory = directory
         self.port = free_port()
         self.url = url(self.scheme, self.port)
         (directory / "plugins").write_text("[].")
+        (directory / "rabbitmq.conf").write_text(configuration)
         self._environment = {
             "HOME": str(directory),  # where the cookie is
             "RABBITMQ_NODENAME": f"airlock-{secrets.token_hex(4)}@localhost",
@@ -91,7 +97,7 @@ class OwnRabbitMQ:
             "RABBITMQ_LOG_BASE": str(directory / "log"),
             "RABBITMQ_LOGS": "-",
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "plugins"),
-            "RABBITMQ_CONFIG_FILE": str(directory / "none"),
+            "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq.conf"),
         }
 
     @staticmethod

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
 import time
 from contextlib import contextmanager
+from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 from celery import Celery, Task, group
 from celery.signals import before_task_publish
 from kombu import Queue
@@ -18,6 +21,7 @@ from airlock.integrations.executors import _celery_batch
 from airlock.integrations.executors import celery as celery_executors
 from airlock.integrations.executors.celery import CeleryExecutor
 from own_brokers import OwnRabbitMQ, OwnRedis, Proxy, soon, url
+from processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -536,3 +540,54 @@ def test_what_a_broker_that_is_killed_has_accepted_is_there_when_it_is_back(
     assert numbers(scope.dispatched_intents + scope.undispatched_intents) == list(FLUSH)
     assert scope.unknown_intents
     check_next_flush(sender)
+
+
+@pytest.fixture(scope="module")
+def over_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """Settings of an app whose broker, a RabbitMQ, is reached over TLS."""
+    directory = tmp_path_factory.mktemp("rabbitmq-tls")
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+    certificate.private_key_pem.write_to_path(directory / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(directory / "certificate.pem")
+    port = free_port()
+    configuration = f"""
+        listeners.ssl.default = 127.0.0.1:{port}
+        ssl_options.cacertfile = {directory}/ca.pem
+        ssl_options.certfile = {directory}/certificate.pem
+        ssl_options.keyfile = {directory}/key.pem
+    """
+    own = OwnRabbitMQ(directory, dedent(configuration))
+    own.start()
+    yield {
+        "broker_url": f"amqps://guest:guest@127.0.0.1:{port}//",
+        "broker_use_ssl": {"ca_certs": str(directory / "ca.pem"), "cert_reqs": ssl.CERT_REQUIRED},
+    }
+    own.stop()
+
+
+@pytest.mark.parametrize("confirms", [False, True])
+def test_a_flush_over_tls(over_tls: dict[str, Any], confirms: bool) -> None:
+    app = Celery("sender", set_as_current=False)
+    app.conf.update(
+        **over_tls,
+        broker_transport_options={"confirm_publish": confirms},
+        task_default_queue=f"batches-{time.monotonic_ns()}",
+    )
+    notify_task = app.task(name="notify", shared=False)(notify)
+    sizes = {3: 300_000}  # more than a frame takes
+    for numbers in (range(2), range(1000)):
+        with airlock.scope(executor=CeleryExecutor(app)) as scope:
+            for number in numbers:
+                airlock.enqueue(notify_task, number, "x" * sizes.get(number, 100))
+        assert scope.undispatched_intents == []
+
+        with app.connection_for_read() as connection:
+            waiting = Queue(app.conf.task_default_queue)(connection.default_channel)
+            arrived = []
+            while len(arrived) < len(numbers):
+                if message := waiting.get(no_ack=True):
+                    arrived.append(message.payload[0])
+        assert arrived == [[number, "x" * sizes.get(number, 100)] for number in numbers]
+    app.pool.force_close_all()

@@ -80,8 +80,6 @@ class CeleryExecutor:
         if task is None:
             return sync_executor(intent)
         app = _app_of(task)
-        if error := self._latest.not_reached_before(intent).get(app):
-            raise error
         with at_once(app) as is_connected:
             if not is_connected:
                 self._ask_for_broker(app, intent.dispatch_options)
