@@ -1103,6 +1103,16 @@ def test_only_results_that_somebody_keeps_are_subscribed_to(shop: Shop) -> None:
     kept.clear()
 
 
+def test_an_app_without_results_needs_none(make_app: Callable[..., Celery]) -> None:
+    app = make_app({"result_backend": "disabled://"})
+    notify_task = app.task(name="notify_task")(notify)
+    shop = Shop(app, [app.conf.task_default_queue])
+
+    left_with(shop, (notify_task, (1,), {}, {}), (notify_task, (2,), {}, {})).flush()
+
+    assert told(shop) == [1, 2]
+
+
 READS: dict[str, Callable[[AsyncResult], Any]] = {
     "get": lambda result: result.get(timeout=10, interval=0.01),
     "state": lambda result: result.state,
