@@ -1103,14 +1103,20 @@ def test_only_results_that_somebody_keeps_are_subscribed_to(shop: Shop) -> None:
     kept.clear()
 
 
-def test_an_app_without_results_needs_none(make_app: Callable[..., Celery]) -> None:
-    app = make_app({"result_backend": "disabled://"})
+@pytest.mark.parametrize("transport", ["rabbitmq"], indirect=True)
+@pytest.mark.parametrize("results", ["disabled://", "rpc://"])
+def test_results_may_be_kept_nowhere_or_come_as_messages(
+    make_app: Callable[..., Celery], settings: dict[str, Any], results: str
+) -> None:
+    app = make_app(settings | {"result_backend": results})
     notify_task = app.task(name="notify_task")(notify)
     shop = Shop(app, [app.conf.task_default_queue])
 
     left_with(shop, (notify_task, (1,), {}, {}), (notify_task, (2,), {}, {})).flush()
 
     assert told(shop) == [1, 2]
+    with app.connection_for_write() as connection:
+        connection.default_channel.queue_delete(app.conf.task_default_queue)
 
 
 READS: dict[str, Callable[[AsyncResult], Any]] = {
