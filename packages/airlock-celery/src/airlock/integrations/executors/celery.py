@@ -145,8 +145,8 @@ class CeleryExecutor:
         return outcomes
 
     def _together(self, app: Celery, not_reached: dict[Celery, Exception], run: Iterable[_Prepared]) -> list[Outcome]:
-        if error := not_reached.get(app):
-            return [error for _ in run]
+        if app in not_reached:
+            return [not_reached[app] for _ in run]
         opening = OpenBatch(app, partial(_patience, app, self._broker_is_there.get(app)))
         batch = None
         are_accepted = False
