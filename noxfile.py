@@ -159,7 +159,7 @@ def build(session: nox.Session) -> None:
     )
 
 
-@nox.session(requires=["core", "celery", "django", "integration"])
+@nox.session(requires=["core", "celery", "django", "integration"], default=False)
 def coverage(session: nox.Session) -> None:
     """Report what no test of the sessions `core`, `celery`, `django` and `integration` has run: nothing may be left."""
     session.install(*group("coverage"))

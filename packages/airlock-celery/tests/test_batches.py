@@ -841,30 +841,40 @@ def test_a_flush_of_another_app_in_an_override_keeps_the_order(
 
 
 @pytest.mark.parametrize("transport", ["redis", "rabbitmq"], indirect=True)
-def test_nobody_waits_in_a_flush_for_connections_that_other_flushes_have(shop: Shop) -> None:
+def test_nobody_waits_in_a_flush_for_connections_that_other_flushes_have(
+    make_app: Callable[..., Celery], settings: dict[str, Any], transport: str
+) -> None:
+    # With this, the app has connections of its own.
+    odd = secrets.randbelow(10**6)
+    options = {"visibility_timeout": 3600 + odd} if transport == "redis" else {"client_properties": {"tests": odd}}
+    app = make_app(settings | {"broker_transport_options": options})
+    notify_task = app.task(name="notify_task")(notify)
+    shop = Shop(app, [app.conf.task_default_queue])
     closed = []
 
     class Greedy(Task):
         def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-            pools = shop.app.producer_pool, shop.app.pool
             with contextlib.ExitStack() as acquired:
-                # More than there are. (Kombu's pool of producers may hold some more than its limit.)
-                for _ in range(2 * shop.app.pool.limit + 1):
-                    producer = acquired.enter_context(pools[0].acquire(block=True, timeout=5))
+                # More than there are. (Kombu's pool of producers begins with twice as many as its limit says.)
+                for _ in range(2 * app.pool.limit + 1):
+                    producer = acquired.enter_context(app.producer_pool.acquire(block=True, timeout=5))
                     assert producer.channel is not None
-                connection = acquired.enter_context(pools[1].acquire(block=True, timeout=5))
+                connection = acquired.enter_context(app.pool.acquire(block=True, timeout=5))
                 connection.ensure_connection(max_retries=0)
                 used = producer.connection, connection
             closed.append([not connection.connected for connection in used])
             return super().apply_async(args, kwargs, **options)
 
-    greedy = shop.app.task(name="notify_greedy", base=Greedy)(notify)
-    left_with(shop, *notices(shop, "1"), (greedy, ("2",), {}, {}), *notices(shop, "3")).flush()
+    greedy = app.task(name="notify_greedy", base=Greedy)(notify)
+    left_with(shop, (notify_task, ("1",), {}, {}), (greedy, ("2",), {}, {}), (notify_task, ("3",), {}, {})).flush()
 
     assert closed == [[True, True]]
     assert told(shop) == ["1", "2", "3"]
-    with shop.app.producer_pool.acquire(block=True, timeout=5) as producer:
+    with app.producer_pool.acquire(block=True, timeout=5) as producer:
         assert producer.connection.connected  # one of those that are kept
+    with app.connection_for_write() as connection:
+        connection.default_channel.queue_delete(app.conf.task_default_queue)
+    app.pool.force_close_all()
 
 
 def test_other_threads_publish_at_once(shop: Shop) -> None:
