@@ -385,7 +385,7 @@ def two_databases(request: pytest.FixtureRequest) -> Iterator[None]:
     for database in DATABASES:
         del connections[database]
     del connections.settings
-    django_settings._wrapped = empty
+    django_settings._wrapped = empty  # noqa: SLF001
 
 
 @pytest.mark.usefixtures("two_databases")

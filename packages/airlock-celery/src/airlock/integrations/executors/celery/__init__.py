@@ -213,7 +213,7 @@ class CeleryExecutor:
 
 def _app_of(task: _Publishable) -> Celery:
     # What has no app of its own, such as the signature of an unknown name, has a proxy of the current one.
-    app: Celery = task.app._get_current_object() if isinstance(task.app, Proxy) else task.app
+    app: Celery = task.app._get_current_object() if isinstance(task.app, Proxy) else task.app  # noqa: SLF001 - as documented
     return app
 
 
