@@ -18,7 +18,9 @@ __path__ = extend_path(__path__, __name__)
 #: Tells this module from the `airlock` of another project; `airlock.integrations.executors.sync` looks.
 __distribution__ = "airlock-core"
 
+from airlock._api import detached, enqueue, get_current_scope, scope
 from airlock._configuration import Configuration, configure, get_configuration, reset_configuration
+from airlock._context import policy
 from airlock._errors import (
     AirlockError,
     DispatchError,
@@ -39,7 +41,7 @@ from airlock._policies import (
     LogOnFlush,
     Policy,
 )
-from airlock._scope import Scope, detached, enqueue, get_current_scope, policy, scope
+from airlock._scope import Scope
 from airlock._scoped import scoped
 
 __all__ = [
