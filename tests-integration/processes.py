@@ -36,6 +36,7 @@ class Process:
         path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
         self.command = command
         self._log = log
+        self._is_killed = False
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
@@ -99,8 +100,10 @@ class Process:
 
     def kill(self) -> int:
         """Kill it, with all its children, and return its exit code."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        if not self._is_killed:  # later, the number may be somebody else's
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self._is_killed = True
         return self._process.wait()
 
 
