@@ -33,7 +33,7 @@ COVERAGE = WORK / "measured"  # not "coverage": a session's environment could be
 
 # What nox says became of each session. It is read at the end, and one from an earlier run would mislead.
 RESULTS = WORK / "results.json"
-RESULTS.parent.mkdir(exist_ok=True)
+WORK.mkdir(exist_ok=True)
 RESULTS.unlink(missing_ok=True)
 nox.options.report = str(RESULTS)
 
@@ -73,6 +73,7 @@ def named(name: str, pairs: list[tuple[str, str]]) -> list[str]:
 
 
 def params(pairs: list[tuple[str, str]]) -> list[object]:
+    """The arguments of the sessions for such pairs."""
     return [nox.param(python, version, id=f"{version}-py{python}") for python, version in pairs]
 
 
@@ -333,7 +334,7 @@ def counts(report: Path) -> tuple[int, int, int]:
         passed += int(suite.get("tests", 0))
     passed -= failed + skipped
     if not (passed or failed or skipped):
-        # pytest did not come to run a test, which counts as one that failed.
+        # pytest ran no test at all. That counts as a failure.
         failed = 1
     return passed, failed, skipped
 
