@@ -387,7 +387,7 @@ class Scope:
         into = holder._captured
         if holder._state == "active":
             into.append(content)
-            if holder._state == "active" or holder._was_in_time(content, into):
+            if holder.is_active or holder._was_in_time(content, into):
                 return
         self._dispatch = Dispatch(self, self.intents)
         raise ScopeStateError(
