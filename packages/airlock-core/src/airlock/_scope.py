@@ -107,6 +107,8 @@ class Scope:
             if self.capturable and outer.scope is not None:
                 self._parent = parent = outer.scope
                 self._check, self._outermost_executor = parent._check, parent._outermost_executor
+                if not parent.transactional:  # the parent dispatches at the end of its block, as `detached()` does
+                    self.transactional = False
         judges = outer.judges
         if self._policy is not None:
             judges = Judges(judges.local, distinct(*judges.local, self._policy, *judges.all))
