@@ -96,7 +96,7 @@ class Interleaved:
     """
 
     #: Seconds after which one who was to go on is taken to wait for the other, who was to wait for it.
-    patience = 0.05
+    patience = 0.02
 
     def __init__(self, first, first_moment, second, second_moment):
         self.first_stopped = self.second_stopped = False
