@@ -77,8 +77,6 @@ def open_fates() -> tuple[Fate, ...]:
 
 def refresh(intents: Iterable[Intent], *fates: Fate) -> None:
     """Find out at once what became of everything that the intents hang on."""
-    if not sources:
-        return
     all_fates = {*fates, *(fate for intent in intents for fate in intent._fates)}
     if all_fates:
         for source in sources:
