@@ -66,9 +66,9 @@ def test_scopes_are_of_the_configured_class_and_get_the_configured_arguments():
 
 
 def test_a_scope_class_may_be_any_callable_that_makes_scopes():
-    airlock.configure(scope_cls=lambda policy, *, executor: Marked(policy, executor=executor, made="by a function"))
-
-    assert airlock.scope().marks == {"made": "by a function"}
+    airlock.configure(scope_cls=lambda **given: Marked(made_with=sorted(given)))
+    assert airlock.scope().marks == {"made_with": []}
+    assert airlock.scope(airlock.DropAll(), executor=print, x=1).marks == {"made_with": ["executor", "policy", "x"]}
 
 
 def test_an_explicit_class_stands_in_for_the_configured_one_and_its_arguments():

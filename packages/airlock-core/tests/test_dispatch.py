@@ -87,8 +87,9 @@ def test_dispatch_stops_at_the_first_failure(left_with, error):
 
 def test_a_failure_notes_the_intent_and_where_it_was_enqueued(left_with):
     scope = left_with(1, 2, executor=Fussy({2: ValueError("broken")}))
-    with pytest.raises(ValueError, match=r"^broken$") as raised:
+    with pytest.raises(ValueError, match="broken") as raised:
         scope.flush()
+    assert str(raised.value) == "broken"
     assert raised.value.__notes__ == [
         f"This happened while dispatching task_2 (id {scope.intents[1].id}), enqueued at views.py:2."
     ]
