@@ -119,7 +119,8 @@ def test_a_scope_that_logs_failures_goes_on(log, left_with):
     assert scope.flush() == [first, fourth]
     assert scope.undispatched_intents == [second, third]
     assert log.messages == [
-        f"task_{n} (id {intent.id}, enqueued at views.py:{n}) was not dispatched" for n, intent in ((2, second), (3, third))
+        f"task_{n} (id {intent.id}, enqueued at views.py:{n}) was not dispatched"
+        for n, intent in ((2, second), (3, third))
     ]
     assert [str(record.exc_info[1]) for record in log.records] == ["broken 2", "broken 3"]
 

@@ -136,9 +136,8 @@ def test_what_waits_for_a_transaction_that_rolls_back_never_goes_out(ran):
 def test_a_rolled_back_savepoint_drops_its_intents(ran):
     with airlock.scope() as scope, database.atomic():
         airlock.enqueue(ran.append, 1)
-        with undone():
-            with database.atomic():
-                gone = airlock.enqueue(ran.append, 2)
+        with undone(), database.atomic():
+            gone = airlock.enqueue(ran.append, 2)
         with database.atomic():
             airlock.enqueue(ran.append, 3)
     assert ran == [1, 3]
@@ -231,9 +230,8 @@ def test_captured_and_let_through_intents_respect_transactions(ran):
         def before_descendant_flushes(self, exiting_scope, intents):
             return intents
 
-    with airlock.scope():
-        with undone(), airlock.scope():
-            airlock.enqueue(ran.append, "captured")
+    with airlock.scope(), undone(), airlock.scope():
+        airlock.enqueue(ran.append, "captured")
     with airlock.scope(_cls=LetsAllThrough):
         with undone(), airlock.scope():
             airlock.enqueue(ran.append, "let through")

@@ -21,7 +21,8 @@ class Transaction(Protocol):
     """What a fate is decided with: a whole transaction, with all its savepoints."""
 
     @property
-    def state(self) -> State: ...
+    def state(self) -> State:
+        """As it is now, as far as the source knows."""
 
     def when_over(self, tell: Callable[[], None], /) -> None:
         """Call `tell()` when it is over; at once, if it is.
