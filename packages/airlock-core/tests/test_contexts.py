@@ -96,7 +96,7 @@ class Interleaved:
     """
 
     #: Seconds after which one who was to go on is taken to wait for the other, who was to wait for it.
-    patience = 0.05
+    patience = 0.02
 
     def __init__(self, first, first_moment, second, second_moment):
         self.first_stopped = self.second_stopped = False
@@ -369,17 +369,18 @@ def test_what_ended_in_another_context_is_not_current_any_more(block):
 
 @pytest.mark.parametrize("error", [None, ValueError("wrong")], ids=["flushed", "discarded"])
 def test_a_forgotten_scope_is_left_with_the_one_around_it(ran, caplog, error):
-    with pytest.raises(ValueError, match="wrong") if error else nullcontext():
-        with airlock.scope() as outer:
-            airlock.enqueue(ran.append, 1)
-            forgotten = airlock.scope(airlock.DropAll())
-            forgotten.enter()
-            airlock.policy(airlock.DropAll()).__enter__()
-            airlock.enqueue(ran.append, 2)
-            if error:
-                raise error
+    with pytest.raises(ValueError, match="wrong") if error else nullcontext(), airlock.scope() as outer:
+        airlock.enqueue(ran.append, 1)
+        forgotten = airlock.scope(airlock.DropAll())
+        forgotten.enter()
+        airlock.policy(airlock.DropAll()).__enter__()
+        airlock.enqueue(ran.append, 2)
+        if error:
+            raise error
     assert airlock.get_current_scope() is None
-    assert f"{forgotten!r} was entered inside <Scope left, 1 intents> and never left: its intents are lost" in caplog.text
+    assert (
+        f"{forgotten!r} was entered inside <Scope left, 1 intents> and never left: its intents are lost" in caplog.text
+    )
     with airlock.scope():
         airlock.enqueue(ran.append, 3)
     assert ran == ([3] if error else [1, 3])
@@ -396,7 +397,12 @@ def test_a_scope_around_it_is_current_again_after_forgetting(caplog):
 
 def test_scopes_and_policies_that_end_crosswise_leave_nothing(ran):
     def take_part():
-        blocks = [airlock.scope(), airlock.policy(airlock.DropAll()), airlock.scope(), airlock.policy(airlock.DropAll())]
+        blocks = [
+            airlock.scope(),
+            airlock.policy(airlock.DropAll()),
+            airlock.scope(),
+            airlock.policy(airlock.DropAll()),
+        ]
         for _ in range(2):
             for block in blocks:
                 block.__enter__()

@@ -190,5 +190,5 @@ def _give_up_scopes_of_parent() -> None:
     current.set(NOWHERE)
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
     os.register_at_fork(after_in_child=_give_up_scopes_of_parent)
