@@ -11,7 +11,10 @@ from django.utils import timezone
 
 import airlock
 
-pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.parametrize("database", ["sqlite", "postgresql", "mariadb"], indirect=True, scope="session"),
+    pytest.mark.django_db(transaction=True),
+]
 
 
 def save(key):
@@ -40,13 +43,6 @@ def seen(settings):
     return seen
 
 
-def test_what_others_see_shows_only_what_was_committed():
-    with atomic():
-        save("a")
-        assert seen_by_others() == []
-    assert seen_by_others() == ["a"]
-
-
 def test_when_a_scope_around_the_transaction_dispatches_others_see_what_was_committed(seen):
     with airlock.scope():
         with atomic():
@@ -68,16 +64,6 @@ def test_when_a_scope_inside_the_transaction_dispatches_others_see_what_was_comm
         assert seen == []
 
     assert seen == [("first", ["a", "b"])]
-
-
-def test_when_effects_go_out_the_transaction_is_over(ran):
-    def task():
-        ran.append((connection.in_atomic_block, transaction.get_autocommit()))
-
-    with atomic(), airlock.scope():
-        airlock.enqueue(task)
-
-    assert ran == [(False, True)]
 
 
 @pytest.fixture
@@ -221,25 +207,6 @@ def test_on_commit_callback_of_someone_else_that_fails_does_not_make_a_commit_a_
     assert scope.dispatched_intents == [intent]
 
 
-@pytest.mark.parametrize("scope_is", ["around", "inside"])
-def test_robust_callback_of_someone_else_that_fails_changes_nothing(ran, scope_is, caplog):
-    def fails():
-        raise ValueError
-
-    scope = airlock.scope()
-    if scope_is == "around":
-        with scope, atomic():
-            transaction.on_commit(fails, robust=True)
-            airlock.enqueue(ran.append, 1)
-    else:
-        with atomic(), scope:
-            transaction.on_commit(fails, robust=True)
-            airlock.enqueue(ran.append, 1)
-
-    assert ran == [1]
-    assert scope.rolled_back_intents == []
-
-
 def test_scopes_that_wait_for_a_commit_beside_a_callback_that_fails_have_their_effects_in_order(ran):
     def fails():
         raise ValueError
@@ -268,112 +235,3 @@ def test_scopes_that_wait_for_the_same_commit_are_waiting_until_it_is_their_turn
 
     assert first.dispatched_intents
     assert ran == [([], [waiting]), 2]
-
-
-# Transactions managed by hand
-
-
-@pytest.fixture
-def by_hand():
-    """Autocommit is off, as in manual transaction management."""
-    transaction.set_autocommit(False)
-    yield
-    transaction.rollback()
-    transaction.set_autocommit(True)
-
-
-@pytest.mark.parametrize("scope_is", ["around", "inside"])
-def test_commit_by_hand_lets_the_effects_go(ran, by_hand, scope_is):
-    scope = airlock.scope()
-    scope.enter()
-    save("a")
-    airlock.enqueue(ran.append, 1)
-    if scope_is == "inside":
-        scope.exit()
-        scope.flush()
-    assert ran == []
-    transaction.commit()
-    transaction.set_autocommit(True)
-    if scope_is == "around":
-        scope.exit()
-        scope.flush()
-
-    assert ran == [1]
-    assert scope.rolled_back_intents == []
-
-
-@pytest.mark.parametrize("scope_is", ["around", "inside"])
-def test_rollback_by_hand_drops_the_intents(ran, by_hand, scope_is):
-    scope = airlock.scope()
-    scope.enter()
-    save("a")
-    intent = airlock.enqueue(ran.append, 1)
-    if scope_is == "inside":
-        scope.exit()
-        scope.flush()
-    transaction.rollback()
-    transaction.set_autocommit(True)
-    if scope_is == "around":
-        scope.exit()
-        scope.flush()
-
-    assert ran == []
-    assert scope.rolled_back_intents == [intent]
-
-
-def test_commit_by_hand_is_not_undone_by_a_later_rollback(ran, by_hand):
-    with airlock.scope():
-        save("a")
-        airlock.enqueue(ran.append, 1)
-    transaction.commit()
-    with airlock.scope() as rolled_back:
-        save("b")
-        airlock.enqueue(ran.append, 2)
-    transaction.rollback()
-    transaction.set_autocommit(True)
-
-    assert seen_by_others() == ["a"]
-    assert ran == [1]
-    assert len(rolled_back.rolled_back_intents) == 1
-
-
-def test_commit_by_hand_is_that_of_atomic_blocks_too(ran, by_hand):
-    with airlock.scope(), atomic():
-        save("a")
-        airlock.enqueue(ran.append, 1)
-    transaction.commit()
-    save("b")
-    transaction.rollback()
-    transaction.set_autocommit(True)
-
-    assert seen_by_others() == ["a"]
-    assert ran == [1]
-
-
-def test_without_autocommit_effects_go_out_at_the_commit(ran, by_hand):
-    with airlock.scope():
-        save("a")
-        airlock.enqueue(ran.append, 1)
-    transaction.commit()
-
-    assert ran == [1]
-    with airlock.scope() as scope:
-        airlock.enqueue(ran.append, 2)
-    transaction.rollback()
-    assert ran == [1]
-    assert len(scope.rolled_back_intents) == 1
-
-
-def test_atomic_block_in_a_transaction_managed_by_hand_is_a_part_of_it(ran, by_hand):
-    with airlock.scope():
-        airlock.enqueue(ran.append, 1)
-        with suppress(KeyError), atomic():
-            airlock.enqueue(ran.append, 2)
-            raise KeyError
-        with atomic():
-            airlock.enqueue(ran.append, 3)
-    assert ran == []
-    transaction.commit()
-    transaction.set_autocommit(True)
-
-    assert ran == [1, 3]
