@@ -28,21 +28,22 @@ def pytest_configure():
     django.setup()
 
 
-@pytest.fixture(scope="session", params=["sqlite"])
+@pytest.fixture(scope="session")
 def database(request, tmp_path_factory, django_test_environment, django_db_blocker):
     """The default database: SQLite, unless a test is parametrized otherwise. `other` is a second one, on SQLite."""
-    if request.param == "sqlite":
+    name = getattr(request, "param", "sqlite")
+    if name == "sqlite":
         # In a file, as other threads look at it.
         file = tmp_path_factory.mktemp("database") / "test.sqlite3"
         address = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "TEST": {"NAME": str(file)}}
     else:
-        address = dict(request.getfixturevalue(f"{request.param}_database"))
+        address = dict(request.getfixturevalue(f"{name}_database"))
     before = connections.settings["default"]
     connections.settings.update(connections.configure_settings({"default": address}))
     connections["default"] = connections.create_connection("default")
     with django_db_blocker.unblock():
         made = setup_databases(verbosity=0, interactive=False)
-    yield request.param
+    yield name
     with django_db_blocker.unblock():
         teardown_databases(made, verbosity=0)
     connections.settings["default"] = before
