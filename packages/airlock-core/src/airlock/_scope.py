@@ -75,7 +75,9 @@ class Scope:
     def __init__(self, policy: Policy | None = None, *, executor: Executor | None = None) -> None:
         defaults = get_configuration()
         self._policy = defaults.policy if policy is None else check_policy(policy)
-        self._executor = (defaults.executor or sync_executor) if executor is None else check_executor(executor)
+        # Not `or`: an executor may be false, such as an empty list that collects.
+        default = sync_executor if defaults.executor is None else defaults.executor
+        self._executor = default if executor is None else check_executor(executor)
         # Those of the outermost scope, which will dispatch unless one in between lets something through.
         self._outermost_executor = self._executor
         self._check = getattr(self._executor, "check", None)
