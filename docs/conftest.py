@@ -57,8 +57,8 @@ FIXTURES = {
     "django": ["django_project"],
 }
 
-# The tests of two projects import a `shop` that is not Django's: test_examples.py runs them, in processes of their own.
-collect_ignore = ["_build", "examples/plain", "examples/celery"]
+# test_examples.py runs the tests of the example projects, in processes of their own.
+collect_ignore = ["_build", "examples"]
 
 # For all projects, instead of the servers in their settings.
 os.environ["CELERY_BROKER_URL"] = "memory://"
@@ -235,3 +235,17 @@ def snippets(request: pytest.FixtureRequest, page: Path) -> list[str]:
     """The snippets of the page that readers see, and that are run."""
     kind = request.node.callspec.params["page"][0]
     return [str(example.parsed) for example in SYBILS[kind].parse(page) if example.region.evaluator is run_afresh]
+
+
+@pytest.fixture
+def all_snippets() -> dict[str, list[tuple[Path, int, str]]]:
+    """The page, the line and the source of each snippet that readers see, for each kind of project."""
+    return {
+        kind: [
+            (page, example.line, str(example.parsed))
+            for page in (Path(__file__).parent / f"{name}.md" for name in PAGES[kind])
+            for example in SYBILS[kind].parse(page)
+            if example.region.evaluator is run_afresh
+        ]
+        for kind in PAGES
+    }
