@@ -2,8 +2,8 @@
 
 A snippet that readers see starts with nothing: no names of the snippets before it, and the example project as it is
 right after its start. So what a page shows can be copied as it stands. A snippet in a comment (an
-`invisible-code-block`) goes on where the one before it left off, with what that printed in `printed`; it checks what
-would only be in the reader's way.
+`invisible-code-block`) goes on where the one before it left off. It finds what that printed in `printed`, and the text of
+the whole page in `page`, and checks what would only be in the reader's way.
 """
 
 from __future__ import annotations
@@ -87,6 +87,7 @@ def run_afresh(example: Example) -> None:
     with logging_afresh(), redirect_stdout(printed), redirect_stderr(printed):
         PythonEvaluator()(example)
     example.namespace["printed"] = printed.getvalue()
+    example.namespace["page"] = example.document.text
 
 
 @contextmanager
