@@ -15,7 +15,9 @@ from pkgutil import extend_path
 # source trees they do not, and this makes Python look there too.
 __path__ = extend_path(__path__, __name__)
 
+from airlock._api import detached, enqueue, get_current_scope, scope
 from airlock._configuration import Configuration, configure, get_configuration, reset_configuration
+from airlock._context import policy
 from airlock._errors import (
     AirlockError,
     DispatchError,
@@ -36,7 +38,7 @@ from airlock._policies import (
     LogOnFlush,
     Policy,
 )
-from airlock._scope import Scope, detached, enqueue, get_current_scope, policy, scope
+from airlock._scope import Scope
 from airlock._scoped import scoped
 
 __all__ = [

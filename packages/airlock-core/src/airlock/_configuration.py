@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airlock._executors import check_executor
 from airlock._policies import check_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from airlock._executors import Executor
     from airlock._policies import Policy
     from airlock._scope import Scope
 
-#: Told by identity, which is the fastest.
-NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
+#: Called at `enqueue`. What it returns is entered around the dispatch.
+Carrier: TypeAlias = Callable[[], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,21 @@ class Configuration:
     #: the sync executor.
     executor: Executor | None = None
     #: Keyword arguments for `scope_cls`, besides the policy and the executor.
-    scope_kwargs: Mapping[str, Any] = field(default_factory=lambda: NO_KWARGS)
+    scope_kwargs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     #: Whether to record the `file:line` of every `enqueue` call as the intent's origin.
     capture_origin: bool = False
+    #: What brings along what does not live in context variables.
+    carriers: tuple[Carrier, ...] = ()
 
 
-#: The defaults in force. Read on every `scope()`, hence without a call.
-current = Configuration()
 _UNCHANGED: Any = object()
+
+#: What `configure` was given.
+_configured: dict[str, Any] = {}
+#: What integrations fall back on, such as the settings of Django.
+_providers: list[Callable[[], Mapping[str, Any]]] = []
+#: What holds without providers.
+_built_in = Configuration()
 
 
 def configure(
@@ -49,8 +56,9 @@ def configure(
     executor: Executor | None = _UNCHANGED,
     scope_kwargs: Mapping[str, Any] = _UNCHANGED,
     capture_origin: bool = _UNCHANGED,
+    carriers: Iterable[Carrier] = _UNCHANGED,
 ) -> None:
-    """Set process-wide defaults; what is not given stays as it is. Explicit arguments to `scope()` always win.
+    """Set process-wide defaults. What is not given stays as it is. Explicit arguments to `scope()` always win.
 
     Args:
         scope_cls: makes the scopes, a subclass of `Scope` or a callable with its arguments; `None` for `Scope`.
@@ -59,27 +67,55 @@ def configure(
             the Celery executor.
         scope_kwargs: keyword arguments for `scope_cls`, besides the policy and the executor.
         capture_origin: record the `file:line` of every `enqueue` call as the intent's `origin`.
+        carriers: bring along what does not live in context variables, such as the tenant of a database connection.
+            Each is called at `enqueue` and returns a context manager, which is entered around the dispatch.
 
     Raises:
-        TypeError: if the policy or the executor is of the wrong kind.
+        TypeError: if the policy, the executor or a carrier is of the wrong kind.
     """
-    global current
+    global _built_in
     given = {name: value for name, value in locals().items() if value is not _UNCHANGED}
     if given.get("policy") is not None:
         check_policy(given["policy"])
     if given.get("executor") is not None:
         check_executor(given["executor"])
     if "scope_kwargs" in given:
-        given["scope_kwargs"] = MappingProxyType(dict(given["scope_kwargs"])) or NO_KWARGS
-    current = replace(current, **given)
+        given["scope_kwargs"] = MappingProxyType(dict(given["scope_kwargs"]))
+    if "carriers" in given:
+        given["carriers"] = check_carriers(given["carriers"])
+    _configured.update(given)
+    _built_in = Configuration(**_configured)
 
 
 def get_configuration() -> Configuration:
-    """The defaults in force, read-only."""
-    return current
+    """The defaults in force, read-only: what `configure` was given, else what the installed integrations say."""
+    if not _providers:
+        return _built_in
+    values: dict[str, Any] = {}
+    for provider in _providers:
+        values.update(provider())
+    return Configuration(**{**values, **_configured})
 
 
 def reset_configuration() -> None:
-    """Go back to the defaults Airlock comes with."""
-    global current
-    current = Configuration()
+    """Forget what `configure` was given, and go back to what Airlock and the installed integrations come with."""
+    global _built_in
+    _configured.clear()
+    _built_in = Configuration()
+
+
+def set_defaults(provider: Callable[[], Mapping[str, Any]]) -> None:
+    """Have an integration say what holds where `configure` was given nothing.
+
+    Args:
+        provider: called whenever a scope is made. Returns some of the arguments of `configure`, by name.
+    """
+    _providers.append(provider)
+
+
+def check_carriers(carriers: Iterable[Carrier]) -> tuple[Carrier, ...]:
+    checked = tuple(carriers)
+    for carrier in checked:
+        if not callable(carrier):
+            raise TypeError(f"A carrier is a callable that returns a context manager, and {carrier!r} is not callable.")
+    return checked

@@ -2,39 +2,36 @@
 
 
 class AirlockError(Exception):
-    """Anything Airlock itself complains about; catch this to catch them all."""
+    """The base of every error that Airlock raises."""
 
 
 class UsageError(AirlockError):
-    """Airlock was called where, or in a way, it cannot be."""
+    """Airlock was called where, or in a way, it must not be."""
 
 
 class NoScopeError(UsageError):
-    """If you're hitting this, code enqueued an effect where no boundary is in force.
+    """An effect was enqueued outside of any scope, so nothing decides whether it happens.
 
-    Put `with airlock.scope():` around the code that decides whether the effect happens: the request, the task, the
-    command. Integrations do it for you (`AirlockMiddleware`, `AirlockTask`, `airlock_command`).
+    Put `with airlock.scope():` around the code that decides: the request, the task, the command. The integrations do it
+    for you: `AirlockMiddleware`, `AirlockTask`, `airlock_command`.
     """
 
 
 class PolicyEnqueueError(UsageError):
-    """If you're hitting this, a policy tried to cause an effect of its own.
-
-    Policies judge intents and may log or raise. Move the effect to the code that enqueued the judged intent.
-    """
+    """A policy tried to enqueue, or to enter a scope. Policies judge intents, and may log or raise."""
 
 
 class ScopeStateError(AirlockError):
-    """If you're hitting this, a scope was used before it was entered, after it was left, or twice.
+    """A scope was used before it was entered, after it was left, or twice.
 
-    The usual cause is a thread or an asyncio task that outlives the scope it started in: wait for it inside the scope,
-    or give it a scope of its own.
+    Often a thread or an asyncio task outlives the scope it started in. Wait for it inside the scope, or give it a scope
+    of its own.
     """
 
 
 class PolicyViolation(AirlockError):  # noqa: N818 - a public name
-    """Raised by a policy that forbids an intent outright, at the `enqueue` call that made it."""
+    """A policy forbids this intent. Raised by the `enqueue` call."""
 
 
 class DispatchError(AirlockError):
-    """An executor cannot carry out an intent of this kind; nothing was tried."""
+    """An executor cannot carry out an intent of this kind. Nothing was tried."""

@@ -3,51 +3,80 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
-from airlock._place import judging
+from airlock._context import JUDGING, Judges, call_in
+from airlock._policies import first_refusing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from contextvars import Context
 
-    from airlock._place import Place
+    from airlock._fates import Fate
     from airlock._policies import Policy
 
 
 class Details(NamedTuple):
-    """What an intent has only if the `enqueue` call asked for it."""
+    """What only few intents have."""
 
     name: str | None = None
     origin: str | None = None
     dispatch_options: Mapping[str, Any] = MappingProxyType({})
+    #: What the carriers brought.
+    carried: tuple[AbstractContextManager[object], ...] = ()
 
 
-_NO_DETAILS = Details()
+NO_DETAILS = Details()
 
 
 class Intent:
     """One effect that code asked for: which task, with which arguments, and how to dispatch it.
 
-    `airlock.enqueue` makes intents; policies and executors read them. They are immutable, and compared and hashed by
-    identity: asking twice for the same thing makes two intents.
+    `airlock.enqueue` makes intents. Make one yourself to test a policy or an executor. Intents are immutable, and
+    compared and hashed by identity: asking twice for the same thing makes two intents.
+
+    Args:
+        task: a callable, a Celery task or signature, or a task name.
+        args: positional arguments for the task.
+        kwargs: keyword arguments for the task.
+        name: a name for people and policies, instead of the task's own.
+        origin: where it was asked for.
+        dispatch_options: options for the executor.
+
+    Raises:
+        TypeError: if `dispatch_options` is not a mapping.
     """
 
-    # One intent is made for every effect, so it holds six references at most: what all intents of one place have in
-    # common lives in that place, and what hardly any intent has (a name, an origin, options) shares one slot.
-    # `enqueue` fills the slots itself: calling an `__init__` would take a fifth of its time. Two may stay empty.
-    __slots__ = ("_args", "_details", "_id", "_kwargs", "_place", "_task")
-    _task: Any
-    _args: tuple[Any, ...]
-    _kwargs: dict[str, Any]
-    _place: Place
-    _details: Details
-    _id: str
+    __slots__ = ("_args", "_context", "_details", "_fates", "_id", "_judges", "_kwargs", "_number", "_task")
+    _id: str  # not there before it is asked for
+
+    def __init__(
+        self,
+        task: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        *,
+        name: str | None = None,
+        origin: str | None = None,
+        dispatch_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._task = task
+        self._args = args
+        self._kwargs = {} if kwargs is None else kwargs
+        self._details = details(name, origin, dispatch_options)
+        # What `enqueue` knows: the order, who judges it, the context to dispatch it in, and what it hangs on.
+        self._number = 0
+        self._judges = Judges()
+        self._context: Context | None = None
+        self._fates: tuple[Fate, ...] = ()
 
     @property
     def id(self) -> str:
-        """A unique string (UUID 4), made on first use and the same ever after; Celery uses it as the task id."""
+        """A unique string (UUID 4), made on first use and the same ever after. Celery uses it as the task id."""
         try:
             return self._id
         except AttributeError:
@@ -75,27 +104,32 @@ class Intent:
 
         The `_name` given to `enqueue`, else the last part of the task's dotted name, else the callable's `__name__`.
         """
-        return self._detail.name or self.full_name.rpartition(".")[2]
+        return self._details.name or self.full_name.rpartition(".")[2]
 
     @property
     def full_name(self) -> str:
-        """The task's dotted name, as registered with Celery; for any other callable its module and qualified name."""
+        """The task's dotted name, as registered with Celery. For any other callable its module and qualified name."""
         return full_name_of(self._task)
 
     @property
     def origin(self) -> str | None:
-        """Where it was enqueued: the `_origin` given, or `file:line` with `capture_origin`; `None` if neither."""
-        return self._detail.origin
+        """Where it was enqueued: the `_origin` given, or `file:line` with `capture_origin`. `None` if neither."""
+        return self._details.origin
 
     @property
     def dispatch_options(self) -> Mapping[str, Any]:
-        """Options for the executor, read-only; empty when none were given."""
-        return self._detail.dispatch_options
+        """Options for the executor, read-only. Empty when none were given."""
+        return self._details.dispatch_options
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """Every policy it answers to, in the order in which they are asked."""
+        return self._judges.all
 
     @property
     def local_policies(self) -> tuple[Policy, ...]:
         """The policies of the `with airlock.policy(...)` blocks it was enqueued in, innermost first."""
-        return self._place.local_policies
+        return self._judges.local
 
     def passes_local_policies(self) -> bool:
         """Ask the local policies, innermost first, whether it may be dispatched.
@@ -103,12 +137,7 @@ class Intent:
         Raises:
             Exception: whatever a policy's `allows` raises.
         """
-        with judging(self._place):
-            return all(policy.allows(self) for policy in self._place.local_policies)
-
-    @property
-    def _detail(self) -> Details:
-        return getattr(self, "_details", _NO_DETAILS)
+        return call_in(JUDGING, first_refusing, self.local_policies, self) is None
 
     def __str__(self) -> str:
         arguments = [repr(value) for value in self._args]
@@ -133,7 +162,17 @@ def full_name_of(task: Any) -> str:
     if isinstance(task, functools.partial):
         return full_name_of(task.func)
     named = task if hasattr(task, "__qualname__") else type(task)
-    # `<locals>` is where a nested function was defined; its dots are not a path one could import or match by.
+    # `<locals>` is where a nested function was defined. Its dots are not a path one could import or match by.
     qualname: str = named.__qualname__.rpartition("<locals>.")[2]
     module = getattr(named, "__module__", None) or "builtins"
     return f"{module}.{qualname}"
+
+
+def details(name: str | None, origin: str | None, dispatch_options: Mapping[str, Any] | None) -> Details:
+    if name is None and origin is None and dispatch_options is None:
+        return NO_DETAILS
+    options = {} if dispatch_options is None else dispatch_options
+    if not isinstance(options, Mapping):
+        raise TypeError(f"Dispatch options are a mapping of names to values, and {options!r} is none.")
+    # A copy: an intent does not change when the caller's dictionary does.
+    return Details(name, origin, MappingProxyType(dict(options)))

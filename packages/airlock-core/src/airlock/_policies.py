@@ -1,11 +1,12 @@
-"""What: the judges of single intents."""
+"""What is dispatched: the judges of single intents."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Protocol
 
-from airlock._errors import PolicyViolation
+from airlock._errors import PolicyViolation, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -141,3 +142,30 @@ def check_policy(policy: Policy) -> Policy:
     if not (hasattr(policy, "allows") and hasattr(policy, "on_enqueue")):
         raise TypeError(f"A policy has the methods on_enqueue(intent) and allows(intent), and {policy!r} has not.")
     return policy
+
+
+def tell_of_enqueue(policies: tuple[Policy, ...], intent: Intent) -> None:
+    """Call `on_enqueue` of each."""
+    for policy in policies:
+        answer: object = policy.on_enqueue(intent)  # type: ignore[func-returns-value]
+        if answer is not None:
+            raise _wrong_answer(policy, "on_enqueue", answer, "None")
+
+
+def first_refusing(policies: tuple[Policy, ...], intent: Intent) -> Policy | None:
+    """Ask each policy in turn. Returns the first that does not allow the intent."""
+    for policy in policies:
+        allowed = policy.allows(intent)
+        if allowed is True:
+            continue
+        if allowed is False:
+            return policy
+        raise _wrong_answer(policy, "allows", allowed, "True or False")
+    return None
+
+
+def _wrong_answer(policy: Policy, method: str, answer: object, right: str) -> UsageError:
+    if isinstance(answer, Coroutine):
+        answer.close()
+        return UsageError(f"{method} of {policy!r} is a coroutine function, and a policy's methods are plain ones.")
+    return UsageError(f"{method} of {policy!r} returned {answer!r}. It must return {right}.")

@@ -7,17 +7,17 @@ import inspect
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from airlock._api import scope
+from airlock._context import SuspendedContext
 from airlock._executors import check_executor
-from airlock._place import get_here, set_here
 from airlock._policies import check_policy
-from airlock._scope import Scope, scope
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from airlock._executors import Executor
-    from airlock._place import Here
     from airlock._policies import Policy
+    from airlock._scope import Scope
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
@@ -108,7 +108,7 @@ def _around_generators(function: Callable[..., Any], new_scope: Callable[[], Sco
 def _around_async_generators(function: Callable[..., Any], new_scope: Callable[[], Scope]) -> Any:
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         generator = function(*args, **kwargs)
-        inside = Inside()
+        inside = SuspendedContext()
         boundary = new_scope()
         with inside:
             await boundary.__aenter__()
@@ -143,37 +143,12 @@ def _around_async_generators(function: Callable[..., Any], new_scope: Callable[[
     return wrapper
 
 
-class Inside:
-    """Puts the running code where suspended code left off, and puts whoever resumed it back afterwards."""
-
-    def __init__(self) -> None:
-        self._inside: Here | None = None
-
-    @classmethod
-    def suspended(cls, scope: Scope) -> Inside:
-        """Suspend the code that runs in a scope, the current one: go on outside of that."""
-        inside = cls()
-        inside._inside = get_here()
-        set_here(scope._outside)
-        return inside
-
-    def __enter__(self) -> None:
-        self._outside = get_here()
-        if self._inside is not None:
-            set_here(self._inside)
-
-    def __exit__(self, *error: object) -> None:
-        self._inside = get_here()
-        set_here(self._outside)
-        del self._outside
-
-
 class _Steps(Generator[Any, Any, Any]):
     """A generator that takes each of its steps inside."""
 
     def __init__(self, generator: Generator[Any, Any, Any]) -> None:
         self._generator = generator
-        self._inside = Inside()
+        self._inside = SuspendedContext()
 
     def send(self, value: Any) -> Any:
         with self._inside:

@@ -1,7 +1,7 @@
 """Airlock for Django: effects that wait for the response and the transaction.
 
-Add `"airlock.integrations.django.AirlockMiddleware"` to `MIDDLEWARE`, and, for the system checks and to make every
-`airlock.scope()` a `DjangoScope`, `"airlock.integrations.django"` to `INSTALLED_APPS`.
+Add `"airlock.integrations.django.AirlockMiddleware"` to `MIDDLEWARE`, and, for the system checks,
+`"airlock.integrations.django"` to `INSTALLED_APPS`.
 """
 
 try:
@@ -12,9 +12,9 @@ except ImportError as error:
         "`airlock`, which is an unrelated project, then run: pip install --force-reinstall airlock-core"
     ) from error
 
+from airlock.integrations.django import _no_scope, _transactions  # noqa: F401 - they register themselves
 from airlock.integrations.django._command import airlock_command
-from airlock.integrations.django._middleware import AirlockMiddleware
+from airlock.integrations.django._middleware import AirlockMiddleware, AirlockRequest
 from airlock.integrations.django._scope import DjangoScope
-from airlock.integrations.django._settings import make_scope
 
-__all__ = ["AirlockMiddleware", "DjangoScope", "airlock_command", "make_scope"]
+__all__ = ["AirlockMiddleware", "AirlockRequest", "DjangoScope", "airlock_command"]

@@ -6,98 +6,62 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync
-from django.http import StreamingHttpResponse
 
-from airlock.integrations.django._scope import flush_off_the_event_loop
+from airlock.ext import suspend
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from airlock import Scope
-    from airlock._scoped import Inside
+    from airlock.ext import SuspendedContext
+    from django.http import StreamingHttpResponse
 
 
-def put_in_scope(
-    response: StreamingHttpResponse, scope: Scope, inside: Inside, flushes: bool, *, asynchronously: bool
-) -> None:
-    """Let the body of a response run in the scope, and end that at its end.
+def end_with_body(response: StreamingHttpResponse, scope: Scope, flushes: bool) -> None:
+    """Suspend the scope of a request until its body is made, and end it with that.
 
     Args:
-        response: its content is replaced by one that does so.
-        scope: the scope of the request, still active.
-        inside: where in it the view ended.
-        flushes: whether the end of the body flushes, or discards as any other way to leave it does.
-        asynchronously: whether it will be served by an event loop.
+        response: its content is replaced by one that runs in the scope.
+        scope: the scope of the request, the current one.
+        flushes: whether the end of the body flushes. Any other way to leave it discards.
     """
-    body: _ScopedBody
-    generator = None
+    inside = suspend(scope)
+    body: _Body | _AsyncBody
     if response.is_async:
         # Not `streaming_content`, which wraps it in a generator that does not close it.
-        generator = vars(response)["_iterator"]
-        body = _AsyncBody(generator, scope, inside, flushes)
-    elif asynchronously:
-        body = _AsyncBody(_collected(response.streaming_content), scope, inside, flushes)
+        body = _AsyncBody(vars(response)["_iterator"], scope, inside, flushes)
     else:
         body = _Body(response.streaming_content, scope, inside, flushes)
     response.streaming_content = body
     close = response.close
 
     def close_inside() -> None:
-        # A generator that is closed early cleans up, and is still in its scope then. Django closes those that are not
-        # asynchronous. The others would wait for the garbage collector, and be in whatever scope that happens to run.
+        # A generator that is closed early cleans up, and what it enqueues meanwhile belongs to its scope.
         if not scope.is_active:
             close()
             return
         with inside:
-            if generator is not None and hasattr(generator, "aclose"):
-                body.closing = _close(generator)
+            if isinstance(body, _AsyncBody):
+                body.close_content()
             close()
 
     response.close = close_inside  # type: ignore[method-assign]
 
 
-def _close(generator: Any) -> asyncio.Task[None] | None:
-    """Close an asynchronous generator; in an event loop, which cannot wait for that, return the task that does."""
-
-    async def close() -> None:
-        await generator.aclose()
-
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        async_to_sync(close)()
-        return None
-    return loop.create_task(close())
-
-
-async def _collected(content: Any) -> AsyncIterator[bytes]:
-    # As Django does it, which warns, and collects all chunks in a thread before it yields the first. If the client goes
-    # away meanwhile, nothing stops the thread, so the end that counts is that of this.
-    async for chunk in StreamingHttpResponse(content):
-        yield chunk
-
-
 class _ScopedBody:
-    #: Closes the generator below; what that enqueues while it cleans up is still to be discarded.
-    closing: asyncio.Task[None] | None = None
-
-    def __init__(self, content: Any, scope: Scope, inside: Inside, flushes: bool) -> None:
+    def __init__(self, content: Any, scope: Scope, inside: SuspendedContext, flushes: bool) -> None:
         self._content = content
         self._scope = scope
         self._inside = inside
         self._flushes = flushes
 
     def close(self) -> None:
-        """Called by the server when it is done with the response: the client may have gone away before its end."""
-        if self.closing is not None and not self.closing.done():
-            self.closing.add_done_callback(lambda _: self.close())
-        elif self._scope.is_active:
+        """Called by the server when it is done with the response. The client may have gone away before its end."""
+        self._discard("the body ended early")
+
+    def _discard(self, reason: str) -> None:
+        if self._scope.is_active:
+            self._scope.discard_reason = self._scope.discard_reason or reason
             self._scope.exit()
             self._scope.discard()
-
-    def __del__(self) -> None:
-        # A server may forget a body it never began.
-        self.close()
 
 
 class _Body(_ScopedBody):
@@ -114,12 +78,15 @@ class _Body(_ScopedBody):
                 self._scope.flush()
             self.close()
             raise
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            self._discard(f"the body raised {type(error).__name__}")
             raise
 
 
 class _AsyncBody(_ScopedBody):
+    #: Closes the content. What that enqueues while it cleans up is still to be discarded.
+    _closing: asyncio.Task[None] | None = None
+
     def __aiter__(self) -> _AsyncBody:
         return self
 
@@ -128,15 +95,31 @@ class _AsyncBody(_ScopedBody):
             with self._inside:
                 return await anext(self._content)
         except StopAsyncIteration:
-            # If the client has gone away, that is on its way from asyncio to the server, to Django and to this task,
-            # and takes a turn of the loop for each.
-            for _ in range(4):
-                await asyncio.sleep(0)
             if self._scope.is_active and self._flushes:
                 self._scope.exit()
-                await flush_off_the_event_loop(self._scope)
+                await self._scope.aflush()
             self.close()
             raise
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            self._discard(f"the body raised {type(error).__name__}")
             raise
+
+    def close(self) -> None:
+        if self._closing is None or self._closing.done():
+            super().close()
+        else:
+            self._closing.add_done_callback(lambda _: super(_AsyncBody, self).close())
+
+    def close_content(self) -> None:
+        """Close an async generator now, and not when the garbage collector comes to it, in whatever scope that runs."""
+        if not hasattr(self._content, "aclose"):
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            async_to_sync(self._content.aclose)()
+        else:
+            self._closing = loop.create_task(self._aclose())
+
+    async def _aclose(self) -> None:
+        await self._content.aclose()

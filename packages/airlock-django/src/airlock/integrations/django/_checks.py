@@ -1,13 +1,60 @@
-"""System checks of the setting `AIRLOCK`."""
+"""System checks: the setting `AIRLOCK`, and the middleware."""
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
-from django.core.checks import CheckMessage, Error
+from django.conf import global_settings, settings
+from django.core.checks import CheckMessage, Error, Warning
+from django.utils.module_loading import import_string
 
+from airlock.integrations.django._middleware import AirlockMiddleware
 from airlock.integrations.django._settings import problems
+
+_MIDDLEWARE = "airlock.integrations.django.AirlockMiddleware"
 
 
 def check_setting(**_: Any) -> list[CheckMessage]:
-    return [Error(problem.problem, hint=problem.hint, id=problem.check_id) for problem in problems()]
+    """Errors for what makes `AIRLOCK` unusable, and a warning for a setting that looks like it."""
+    messages: list[CheckMessage] = [
+        Error(problem.problem, hint=problem.hint, id=problem.check_id) for problem in problems()
+    ]
+    names = [name for name in dir(settings) if name.isupper() and not hasattr(global_settings, name)]
+    messages += [
+        Warning(f"There is a setting {name}, which nobody reads.", hint="Did you mean AIRLOCK?", id="airlock.W001")
+        for name in difflib.get_close_matches("AIRLOCK", names, cutoff=0.8)
+        if name != "AIRLOCK"
+    ]
+    return messages
+
+
+def check_middleware(**_: Any) -> list[CheckMessage]:
+    """Warnings for a middleware that is missing, or there more than once."""
+    count = sum(map(_is_ours, settings.MIDDLEWARE))
+    if count == 0:
+        return [
+            Warning(
+                "AirlockMiddleware is not in MIDDLEWARE, so what a view enqueues raises NoScopeError.",
+                hint=f'Add "{_MIDDLEWARE}". A project without requests may silence this check.',
+                id="airlock.W002",
+            )
+        ]
+    if count > 1:
+        return [
+            Warning(
+                f"AirlockMiddleware is in MIDDLEWARE {count} times. The inner one decides nothing that the outer one "
+                "does not decide again.",
+                hint="Leave one of them.",
+                id="airlock.W003",
+            )
+        ]
+    return []
+
+
+def _is_ours(path: str) -> bool:
+    try:
+        middleware = import_string(path)
+    except ImportError:
+        return False  # which Django will say
+    return isinstance(middleware, type) and issubclass(middleware, AirlockMiddleware)

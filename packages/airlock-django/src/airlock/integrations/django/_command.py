@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import functools
+from contextvars import ContextVar
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import airlock
-from airlock import DropAll
-from airlock._place import here
-from airlock.integrations.django import _settings
-from airlock.integrations.django._settings import make_scope
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
     from collections.abc import Callable
 
+    from airlock import Intent
     from django.core.management.base import BaseCommand
-
-    from airlock import Intent, Policy
 
 
 class airlock_command:  # noqa: N801 - a decorator
@@ -49,10 +45,11 @@ class airlock_command:  # noqa: N801 - a decorator
                 inherited.add_arguments(parser)
             else:
                 own(command, parser)
+            # The command may have its own, under another name. `argparse` has no public way to ask for it.
             dry_run = parser._option_string_actions.get("--dry-run") or parser.add_argument(
                 "--dry-run", action="store_true", help="List the effects instead of causing them."
             )
-            command._airlock_dry_run = dry_run.dest  # the command may have its own, under another name
+            command._airlock_dry_run = dry_run.dest
 
         command_cls.add_arguments = add_arguments if own is None else functools.wraps(own)(add_arguments)
 
@@ -61,41 +58,45 @@ class airlock_command:  # noqa: N801 - a decorator
 
     def __call__(self, command: BaseCommand, /, *args: Any, **options: Any) -> str | None:
         dry_run = options.get(getattr(command, "_airlock_dry_run", "dry_run"))
-        _, place = here.get()
-        # A command that another one runs in its dry run leaves the list to that.
-        if not dry_run or any(isinstance(policy, _DropAndNote) for policy in place.policies):
-            with make_scope():
+        if not dry_run or _is_dry_run.get():  # a command that another one runs leaves the list to that
+            with airlock.scope():
                 return self._handle(command, *args, **options)
-        noting = _DropAndNote()
-        scope = make_scope(noting)
-        scope._is_detached = True  # a scope around the command would keep the intents, and not know them dropped yet
-        with scope:
-            output = self._handle(command, *args, **options)
-        count = len(noting.noted)
+        noted = _Noted()
+        scope = airlock.scope(executor=noted)
+        scope.capturable = False  # a scope around the command would dispatch its intents
+        token = _is_dry_run.set(True)
+        try:
+            with scope:
+                output = self._handle(command, *args, **options)
+        finally:
+            _is_dry_run.reset(token)
+        would_have_gone = [*noted.intents, *scope.undispatched_intents]  # those wait for a transaction around the command
+        count = len(would_have_gone)
         command.stdout.write(f"Dry run: {count} {'effect' if count == 1 else 'effects'} would have gone out.")
-        for intent in noting.noted:
+        for intent in would_have_gone:
             command.stdout.write(f"  {intent}")
         return output
 
 
-class _DropAndNote(DropAll):
-    """Drops everything, and notes what every other policy in force would let pass."""
+#: Whether a command around the running code lists its effects.
+_is_dry_run: ContextVar[bool] = ContextVar("airlock_dry_run", default=False)
+
+
+class _Noted:
+    """The executor of a dry run: notes what every policy and every transaction has let pass."""
 
     def __init__(self) -> None:
-        configured: Policy | None = _settings.get("POLICY")
-        #: What it stands in for.
-        self._configured = airlock.get_configuration().policy if configured is None else configured
-        self.noted: list[Intent] = []
+        self.intents: list[Intent] = []
+        self._instead_of: Any = airlock.get_configuration().executor
 
-    def on_enqueue(self, intent: Intent, /) -> None:
-        if self._configured is not None:
-            self._configured.on_enqueue(intent)
+    def __call__(self, intent: Intent, /) -> None:
+        self.intents.append(intent)
 
-    def allows(self, intent: Intent, /) -> bool:
-        # Those before it have let the intent pass. Those behind it, of scopes around, will not be asked any more.
-        policies = intent._place.policies
-        behind = policies[next(n for n, policy in enumerate(policies) if policy is self) + 1 :]
-        configured = () if self._configured is None else (self._configured,)
-        if all(policy.allows(intent) for policy in (*configured, *behind)):
-            self.noted.append(intent)
-        return False
+    def accepts(self, task: object) -> bool:
+        accepts = getattr(self._instead_of, "accepts", None)
+        return bool(accepts and accepts(task))
+
+    def check(self, intent: Intent) -> None:
+        check = getattr(self._instead_of, "check", None)
+        if check is not None:
+            check(intent)

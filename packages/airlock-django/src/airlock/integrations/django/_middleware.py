@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.http import FileResponse, StreamingHttpResponse
+from django.http import FileResponse, HttpRequest, StreamingHttpResponse
 
-from airlock._scoped import Inside
-from airlock.integrations.django._body import put_in_scope
-from airlock.integrations.django._scope import flush_off_the_event_loop
-from airlock.integrations.django._settings import make_scope
+import airlock
+from airlock import UsageError
+from airlock.integrations.django._body import end_with_body
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from django.http import HttpRequest
     from django.http.response import HttpResponseBase
 
     from airlock import Scope
+
+
+class AirlockRequest(HttpRequest):
+    """A request inside of `AirlockMiddleware`, for annotations: it has a scope."""
+
+    #: The scope of this request.
+    airlock_scope: Scope
 
 
 class AirlockMiddleware:
@@ -59,45 +64,58 @@ class AirlockMiddleware:
         scope = self._enter(request)
         try:
             response: HttpResponseBase = self.get_response(request)
-            flushes = self.should_flush(request, response)
-        except BaseException:
-            scope.exit()
-            scope.discard()
+            flushes = self._decide(request, response, scope)
+        except BaseException as error:
+            _discard(scope, error)
             raise
-        if not self._goes_on(response, scope, flushes, asynchronously=False):
-            scope.exit()
-            if flushes:
-                scope.flush()
-            else:
-                scope.discard()
+        if _runs_application_code(response):
+            end_with_body(response, scope, flushes)
+            return response
+        scope.exit()
+        if flushes:
+            scope.flush()
+        else:
+            scope.discard()
         return response
 
     async def _respond_async(self, request: HttpRequest) -> HttpResponseBase:
         scope = self._enter(request)
         try:
             response: HttpResponseBase = await self.get_response(request)
-            flushes = self.should_flush(request, response)
-        except BaseException:
-            scope.exit()
-            scope.discard()
+            flushes = self._decide(request, response, scope)
+        except BaseException as error:
+            _discard(scope, error)
             raise
-        if not self._goes_on(response, scope, flushes, asynchronously=True):
-            scope.exit()
-            if flushes:
-                await flush_off_the_event_loop(scope)
-            else:
-                scope.discard()
+        if _runs_application_code(response):
+            end_with_body(response, scope, flushes)
+            return response
+        scope.exit()
+        if flushes:
+            await scope.aflush()
+        else:
+            scope.discard()
         return response
 
     def _enter(self, request: Any) -> Scope:
-        request.airlock_scope = scope = make_scope()
+        request.airlock_scope = scope = airlock.scope()
         scope.enter()
         return scope
 
-    def _goes_on(self, response: HttpResponseBase, scope: Scope, flushes: bool, *, asynchronously: bool) -> bool:
-        """Whether the scope is now that of a streaming body, suspended until that begins."""
-        # A file is no code that could enqueue, and servers may send it without iterating over it.
-        if not isinstance(response, StreamingHttpResponse) or isinstance(response, FileResponse):
-            return False
-        put_in_scope(response, scope, Inside.suspended(scope), flushes, asynchronously=asynchronously)
-        return True
+    def _decide(self, request: HttpRequest, response: HttpResponseBase, scope: Scope) -> bool:
+        flushes: object = self.should_flush(request, response)
+        if not isinstance(flushes, bool):
+            raise UsageError(f"{type(self).__name__}.should_flush returned {flushes!r}: return True or False.")
+        if not flushes:
+            scope.discard_reason = f"the response has the status {response.status_code}"
+        return flushes
+
+
+def _discard(scope: Scope, error: BaseException) -> None:
+    scope.discard_reason = f"{type(error).__name__} was raised"
+    scope.exit()
+    scope.discard()
+
+
+def _runs_application_code(response: HttpResponseBase) -> TypeGuard[StreamingHttpResponse]:
+    """Whether the body is made by code that may enqueue. A `FileResponse` is read by the server."""
+    return isinstance(response, StreamingHttpResponse) and not isinstance(response, FileResponse)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import functools
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from django.conf import settings
+from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-import airlock
 from airlock import Scope
+from airlock.ext import set_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airlock import Executor, Policy
+    from airlock import Executor
+    from airlock.ext import Carrier
 
 #: Modules of sibling distributions, and what to install for them.
 _SIBLINGS = {
@@ -34,54 +37,36 @@ class BrokenSettingError(ImproperlyConfigured):
         self.hint = hint
 
 
-def make_scope(policy: Policy | None = None, *, executor: Executor | None = None, **scope_kwargs: Any) -> Scope:
-    """Make the scope that the setting `AIRLOCK` asks for; by default a `DjangoScope`.
-
-    Args:
-        policy: judges the intents; by default `AIRLOCK["POLICY"]`.
-        executor: carries them out; by default `AIRLOCK["EXECUTOR"]`.
-        **scope_kwargs: further arguments for the scope, besides `AIRLOCK["SCOPE_KWARGS"]`.
+def defaults() -> Mapping[str, Any]:
+    """What `airlock.scope()` falls back on in a Django project: the setting `AIRLOCK`, read anew each time.
 
     Raises:
         ImproperlyConfigured: if the setting cannot be used.
     """
-    from airlock.integrations.django._scope import DjangoScope
-
-    scope_cls = get("SCOPE")
-    if scope_cls is None:
-        configured = airlock.get_configuration().scope_cls
-        scope_cls = DjangoScope if configured in (None, make_scope) else configured
-    settings_kwargs = get("SCOPE_KWARGS") or {}
-    try:
-        scope = scope_cls(
-            get("POLICY") if policy is None else policy,
-            executor=get("EXECUTOR") if executor is None else executor,
-            **{**settings_kwargs, **scope_kwargs},
-        )
-    except TypeError as error:
-        if not settings_kwargs:
-            raise
-        raise BrokenSettingError(
-            "airlock.E003",
-            f"AIRLOCK['SCOPE_KWARGS'] is {settings_kwargs!r}, and {scope_cls!r} does not take it: {error}.",
-            "Give it the keyword arguments that it has besides the policy and the executor.",
-        ) from error
-    if not isinstance(scope, Scope):
-        raise _wrong_kind("SCOPE", scope_cls, "a callable that makes instances of airlock.Scope")
-    scope._captures_origin = scope._captures_origin or get("CAPTURE_ORIGIN")
-    return scope
-
-
-def get(key: str) -> Any:
-    """What `AIRLOCK[key]` stands for, or `None` if it is not set.
-
-    Raises:
-        ImproperlyConfigured: if the setting cannot be used.
-    """
+    if not settings.configured and ENVIRONMENT_VARIABLE not in os.environ:
+        return {}
     given = _given()
     for problem in _unknown_keys(given):
         raise problem
-    return _READERS[key](given)
+    values = {name: _READERS[key](given) for key, name in _CONFIGURES.items()}
+    if values["executor"] is None:
+        values["executor"] = _celery_executor()
+    if values["scope_cls"] is None and not values["scope_kwargs"]:
+        from airlock.integrations.django._scope import DjangoScope
+
+        values["scope_cls"] = DjangoScope
+    else:
+        values["scope_cls"] = _make_scope
+    return values
+
+
+def dispatch_errors() -> Literal["log", "raise"]:
+    """What a `DjangoScope` does about a failed dispatch.
+
+    Raises:
+        ImproperlyConfigured: if the setting cannot be used.
+    """
+    return _dispatch_errors(_given())
 
 
 def problems() -> Iterator[BrokenSettingError]:
@@ -97,12 +82,40 @@ def problems() -> Iterator[BrokenSettingError]:
             read(given)
         except BrokenSettingError as problem:
             broken.append(problem)
-    if not broken and ("SCOPE" in given or "SCOPE_KWARGS" in given):
+    if not broken:
         try:
-            make_scope()
+            _make_scope(**_scope_kwargs(given))
         except BrokenSettingError as problem:
             broken.append(problem)
     yield from broken
+
+
+def _make_scope(**arguments: Any) -> Scope:
+    """Make a scope as `AIRLOCK["SCOPE"]` says, and explain what is wrong if that fails."""
+    from airlock.integrations.django._scope import DjangoScope
+
+    scope_cls = _scope_cls(_given()) or DjangoScope
+    try:
+        scope: object = scope_cls(**arguments)
+    except TypeError as error:
+        raise BrokenSettingError(
+            "airlock.E003",
+            f"AIRLOCK['SCOPE'] is {scope_cls!r}, which cannot be called with {arguments!r}: {error}.",
+            "A scope takes the keyword arguments policy and executor, and those in AIRLOCK['SCOPE_KWARGS'].",
+        ) from error
+    if not isinstance(scope, Scope):
+        raise _wrong_kind("SCOPE", scope_cls, "a callable that makes instances of airlock.Scope")
+    return scope
+
+
+@functools.cache
+def _celery_executor() -> Executor | None:
+    """With airlock-celery installed, a Celery task shall never run inside a request by default."""
+    try:
+        from airlock.integrations.executors.celery import celery_executor
+    except ModuleNotFoundError:
+        return None
+    return celery_executor
 
 
 def _given() -> Mapping[str, Any]:
@@ -172,17 +185,50 @@ def _capture_origin(given: Mapping[str, Any]) -> bool:
     return capture_origin
 
 
-_READERS = {
+def _carriers(given: Mapping[str, Any]) -> tuple[Carrier, ...]:
+    carriers = given.get("CARRIERS", ())
+    if not isinstance(carriers, (list, tuple)):
+        raise _wrong_kind("CARRIERS", carriers, "a list of callables, or of their dotted paths")
+    imported = tuple(_import("CARRIERS", carrier) for carrier in carriers)
+    for carrier in imported:
+        if not callable(carrier):
+            raise _wrong_kind("CARRIERS", carriers, "a list of callables, each of which returns a context manager")
+    return imported
+
+
+def _dispatch_errors(given: Mapping[str, Any]) -> Literal["log", "raise"]:
+    dispatch_errors = given.get("DISPATCH_ERRORS", "log")
+    if dispatch_errors not in ("log", "raise"):
+        raise _wrong_kind("DISPATCH_ERRORS", dispatch_errors, '"log", or in tests "raise"')
+    return cast('Literal["log", "raise"]', dispatch_errors)
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "EXECUTOR": _executor,
     "POLICY": _policy,
     "SCOPE": _scope_cls,
     "SCOPE_KWARGS": _scope_kwargs,
     "CAPTURE_ORIGIN": _capture_origin,
+    "CARRIERS": _carriers,
+    "DISPATCH_ERRORS": _dispatch_errors,
+}
+
+#: Which argument of `airlock.configure` a key stands for.
+_CONFIGURES = {
+    "EXECUTOR": "executor",
+    "POLICY": "policy",
+    "SCOPE": "scope_cls",
+    "SCOPE_KWARGS": "scope_kwargs",
+    "CAPTURE_ORIGIN": "capture_origin",
+    "CARRIERS": "carriers",
 }
 
 
 def _imported(given: Mapping[str, Any], key: str) -> Any:
-    value = given.get(key)
+    return _import(key, given.get(key))
+
+
+def _import(key: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
@@ -217,3 +263,6 @@ def _called(key: str, factory: Any) -> Any:
 
 def _wrong_kind(key: str, value: object, right: str) -> BrokenSettingError:
     return BrokenSettingError("airlock.E003", f"AIRLOCK[{key!r}] is {value!r}.", f"Make it {right}.")
+
+
+set_defaults(defaults)

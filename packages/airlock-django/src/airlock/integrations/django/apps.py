@@ -1,11 +1,9 @@
-"""The Django app: checks, and `DjangoScope` for every `airlock.scope()`."""
+"""The Django app: its system checks."""
 
 from django.apps import AppConfig
 from django.core import checks
 
-import airlock
-from airlock.integrations.django._checks import check_setting
-from airlock.integrations.django._settings import make_scope
+from airlock.integrations.django._checks import check_middleware, check_setting
 
 
 class AirlockConfig(AppConfig):
@@ -15,5 +13,4 @@ class AirlockConfig(AppConfig):
 
     def ready(self) -> None:
         checks.register(check_setting)
-        if airlock.get_configuration().scope_cls is None:
-            airlock.configure(scope_cls=make_scope)
+        checks.register(check_middleware)

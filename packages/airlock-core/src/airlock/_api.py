@@ -1,0 +1,236 @@
+"""The functions of the public interface."""
+
+from __future__ import annotations
+
+import sys
+from contextvars import copy_context
+from itertools import count
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from airlock._configuration import get_configuration
+from airlock._context import JUDGING, call_in, current, innermost_open, judging_error, no_scope_error
+from airlock._fates import open_fates, sources
+from airlock._intent import NO_DETAILS, Intent, details, full_name_of
+from airlock._policies import AllowAll, tell_of_enqueue
+from airlock._scope import Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from airlock._executors import Executor
+    from airlock._policies import Policy
+
+_P = ParamSpec("_P")
+_ScopeT = TypeVar("_ScopeT", bound=Scope)
+
+_new = object.__new__
+
+#: Numbers intents in the order of enqueueing.
+_next_number = count(1).__next__
+
+#: What integrations do about an `enqueue` outside of any scope.
+_no_scope_handlers: list[Callable[[str], Scope | None]] = []
+
+
+@overload
+def enqueue(
+    task: Callable[..., object] | str,
+    /,
+    *args: Any,
+    _name: str | None,
+    _origin: str | None = ...,
+    _dispatch_options: Mapping[str, Any] | None = ...,
+    **kwargs: Any,
+) -> Intent: ...
+@overload
+def enqueue(
+    task: Callable[..., object] | str,
+    /,
+    *args: Any,
+    _name: None = ...,
+    _origin: str | None,
+    _dispatch_options: Mapping[str, Any] | None = ...,
+    **kwargs: Any,
+) -> Intent: ...
+@overload
+def enqueue(
+    task: Callable[..., object] | str,
+    /,
+    *args: Any,
+    _name: None = ...,
+    _origin: None = ...,
+    _dispatch_options: Mapping[str, Any] | None,
+    **kwargs: Any,
+) -> Intent: ...
+@overload
+def enqueue(task: Callable[_P, object], /, *args: _P.args, **kwargs: _P.kwargs) -> Intent: ...
+@overload
+def enqueue(task: str, /, *args: Any, **kwargs: Any) -> Intent: ...
+def enqueue(
+    task: Any,
+    /,
+    *args: Any,
+    _name: Any = None,
+    _origin: Any = None,
+    _dispatch_options: Any = None,
+    **kwargs: Any,
+) -> Intent:
+    """Record the wish that a task be run. Nothing is run here.
+
+    The current scope keeps it until it flushes, and drops it if it is discarded. The task will be dispatched in a copy
+    of the context variables of this call.
+
+    Args:
+        task: a callable, or what the executor takes besides: with Celery, tasks, signatures and task names.
+        *args: positional arguments for the task.
+        _name: a name for people and policies, instead of the task's own.
+        _origin: where this was asked for, instead of what `capture_origin` finds.
+        _dispatch_options: options for the executor; with Celery, those of `apply_async`, such as `countdown` (seconds).
+        **kwargs: keyword arguments for the task.
+
+    Returns:
+        The intent. Its `id` is known at once, and is the task's id in Celery.
+
+    Raises:
+        NoScopeError: outside of any scope.
+        ScopeStateError: in a scope that has ended.
+        PolicyEnqueueError: inside a policy.
+        TypeError: if `task` is nothing the executor could carry out.
+        UsageError: if an integration cannot tell whether a transaction is open.
+        Exception: what a policy's `on_enqueue` raises, such as `PolicyViolation`, and what the executor raises about
+            arguments that do not fit.
+    """
+    context = current.get()
+    scope = context.scope
+    if scope is None:
+        with _scope_for_want_of_one(full_name_of(task)):
+            return enqueue(task, *args, _name=_name, _origin=_origin, _dispatch_options=_dispatch_options, **kwargs)
+    if scope._state != "active":
+        raise scope._refusal(full_name_of(task))
+    if not callable(task):
+        scope._check_takes(task)
+    if _origin is None and scope.capture_origin:
+        caller = sys._getframe(1)
+        _origin = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+    # As in its `__init__`, whose call would take a fifth of the time.
+    intent = _new(Intent)
+    intent._task = task
+    intent._args = args
+    intent._kwargs = kwargs
+    if _name is None and _origin is None and _dispatch_options is None:
+        intent._details = NO_DETAILS
+    else:
+        intent._details = details(_name, _origin, _dispatch_options)
+    intent._judges = judges = context.judges
+    intent._fates = ()
+    intent._number = _next_number()
+    if scope._check is not None:
+        scope._check(intent)
+    if judges.all:
+        call_in(JUDGING, tell_of_enqueue, judges.all, intent)
+    if scope.transactional and sources:
+        intent._fates = open_fates()
+    if scope.carriers:
+        intent._details = intent._details._replace(carried=tuple([carrier() for carrier in scope.carriers]))
+    intent._context = copy_context()
+    own = scope._own
+    own.append(intent)
+    if scope._state != "active" and not scope._was_in_time(intent, own):  # type: ignore[unreachable]
+        raise scope._refusal(full_name_of(task))
+    return intent
+
+
+def _scope_for_want_of_one(what: str) -> Scope:
+    if current.get() is JUDGING:
+        raise judging_error(what)
+    for handler in _no_scope_handlers:
+        scope = handler(what)
+        if scope is not None:
+            return scope
+    raise no_scope_error(what)
+
+
+def when_no_scope(handler: Callable[[str], Scope | None]) -> None:
+    """Have an integration decide about an `enqueue` outside of any scope.
+
+    Args:
+        handler: called with the name of the task. It may raise an error of its own that says what to do, or return a
+            scope (not yet entered) for this one intent, or `None` to leave it to others.
+    """
+    _no_scope_handlers.append(handler)
+
+
+@overload
+def scope(
+    policy: Policy | None = None, *, executor: Executor | None = None, _cls: type[_ScopeT], **scope_kwargs: Any
+) -> _ScopeT: ...
+@overload
+def scope(
+    policy: Policy | None = None,
+    *,
+    executor: Executor | None = None,
+    _cls: Callable[..., Scope] | None = None,
+    **scope_kwargs: Any,
+) -> Scope: ...
+def scope(
+    policy: Policy | None = None, *, executor: Executor | None = None, _cls: Any = None, **scope_kwargs: Any
+) -> Any:
+    """Buffer what is enqueued inside, and let it go at the end of the block if that ends well.
+
+        with airlock.scope():
+            place_order()
+
+    Args:
+        policy: judges the intents; by default the configured one.
+        executor: carries them out; by default the configured one.
+        _cls: makes the scope, instead of the configured class.
+        **scope_kwargs: further arguments for it. Those that are configured belong to the configured class.
+
+    Returns:
+        The scope: a context manager that yields itself, for `with` and `async with`, to be used once.
+
+    Raises:
+        TypeError: if the policy or the executor is of the wrong kind.
+    """
+    if _cls is None:
+        defaults = get_configuration()
+        _cls = defaults.scope_cls or Scope
+        if defaults.scope_kwargs:
+            scope_kwargs = {**defaults.scope_kwargs, **scope_kwargs}
+    # Not all of them are there in every constructor. The scope itself finds out what is configured.
+    if policy is not None:
+        scope_kwargs["policy"] = policy
+    if executor is not None:
+        scope_kwargs["executor"] = executor
+    return _cls(**scope_kwargs) if scope_kwargs else _cls()
+
+
+def detached() -> Scope:
+    """Dispatch what is enqueued inside at the end of the block, whatever becomes of the scopes and transactions around.
+
+        with airlock.detached():
+            airlock.enqueue(warn_about_failed_login, user.id)
+        raise PermissionDenied
+
+    For the few effects that must go out also if everything around them fails: a security alert, an audit record. The
+    policies around it judge them as ever. A block that raises discards.
+
+    Returns:
+        The scope: a context manager that yields itself, for `with` and `async with`, to be used once.
+    """
+    around = innermost_open().scope
+    if around is None:
+        new = scope()
+    else:
+        new = scope(AllowAll(), executor=around._outermost_executor)  # the policies around it are enough
+    new.capturable = False
+    new.transactional = False
+    return new
+
+
+def get_current_scope() -> Scope | None:
+    """The innermost scope the running code is in, or `None`.
+
+    A thread or asyncio task that outlived its scope still gets it; `is_active` tells that it has ended.
+    """
+    return current.get().scope

@@ -1,0 +1,191 @@
+"""How the intents of a flushed scope reach the executor, and an account of what became of each."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from airlock import _fates
+from airlock._context import JUDGING, call_in
+from airlock._executors import OutcomeUnknown, dispatch_one, outcomes_of
+from airlock._policies import first_refusing
+from airlock._trace import tell_failed, tell_not_dispatched, where
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airlock._executors import Outcome
+    from airlock._fates import Fate, Transaction
+    from airlock._intent import Intent
+    from airlock._scope import Scope
+
+_ROLLED_BACK = "rolled back with their transaction"
+
+
+class Dispatch:
+    """What one scope dispatches itself, because no enclosing scope captures it."""
+
+    def __init__(self, scope: Scope, intents: Sequence[Intent]) -> None:
+        # Not the scope itself, which refers to this.
+        self._scope_name = type(scope).__name__
+        self._executor = scope._executor
+        self._on_error = scope.dispatch_errors
+        self._is_transactional = scope.transactional
+        #: What is to be dispatched, without what was rolled back by then or dropped by a policy.
+        self.due = intents
+        self.dispatched: list[Intent] = []
+        self.unknown: list[Intent] = []
+        self._rolled_back: list[Intent] = []
+        self._waiting: list[_Waiting] = []
+
+    @property
+    def rolled_back(self) -> list[Intent]:
+        return [*self._rolled_back, *(intent for waiting in self._waiting for intent in waiting.rolled_back)]
+
+    @property
+    def undispatched(self) -> list[Intent]:
+        settled = {*self.dispatched, *self.rolled_back}
+        return [intent for intent in self.due if intent not in settled]
+
+    # -- First: which of them may go ---------------------------------------------------------------------------------
+
+    def allowed(self) -> Sequence[Intent]:
+        """Those that were not rolled back, and that every policy allows."""
+        missing: dict[str, list[Intent]] = {}
+        if _fates.sources:
+            _fates.refresh(self.due)
+            self._rolled_back += [intent for intent in self.due if _fates.is_gone(intent)]
+            self.due = [intent for intent in self.due if not _fates.is_gone(intent)]
+            missing[_ROLLED_BACK] = self._rolled_back
+        if any([intent._judges.all for intent in self.due]):
+            allowed: list[Intent] = []
+            for intent in self.due:
+                policy = call_in(JUDGING, first_refusing, intent._judges.all, intent)
+                refused = allowed if policy is None else missing.setdefault(f"dropped by {policy!r}", [])
+                refused.append(intent)
+            self.due = allowed
+        tell_not_dispatched(self._scope_name, missing)
+        return self.due
+
+    # -- Then: when -------------------------------------------------------------------------------------------------
+
+    def of_settled(self, intents: Sequence[Intent]) -> None:
+        """Carry the intents out: those that hang on open transactions when these have committed."""
+        if not _fates.sources:
+            self._carry_out(intents)
+            return
+        open_now = _fates.open_fates() if self._is_transactional else ()
+        _fates.refresh(intents)
+        batches: dict[tuple[Transaction, ...], list[Intent]] = {}
+        for intent in intents:
+            pending = [fate.transaction for fate in (*intent._fates, *open_now) if fate.state == "open"]
+            batches.setdefault(tuple(dict.fromkeys(pending)), []).append(intent)
+        for transactions, batch in batches.items():
+            waiting = _Waiting(self, batch, transactions, open_now)
+            self._waiting.append(waiting)
+            waiting.go_on()
+
+    def settled(self, rolled_back: list[Intent], kept: list[Intent]) -> None:
+        """Go on with what has waited for transactions, now that they are over."""
+        self._rolled_back += rolled_back
+        tell_not_dispatched(self._scope_name, {_ROLLED_BACK: rolled_back})
+        self._carry_out(kept)
+
+    # -- At last: the executor ----------------------------------------------------------------------------------------
+
+    def _carry_out(self, intents: Sequence[Intent]) -> None:
+        executor = self._executor
+        failed: dict[Intent, BaseException] = {}
+        try:
+            if len(intents) > 1 and hasattr(executor, "dispatch_many"):
+                begin = 0
+                while begin < len(intents):
+                    tried = intents[begin:]
+                    outcomes = outcomes_of(executor, tried)
+                    begin += len(outcomes)
+                    self._note(dict(zip(tried, outcomes)), failed)
+            else:
+                for intent in intents:
+                    error = dispatch_one(executor, intent)
+                    if error is None:
+                        self.dispatched.append(intent)
+                    else:
+                        self._note({intent: error}, failed)
+        finally:
+            # After all were tried: a handler of the log may fail, too.
+            if self._on_error != "stop":
+                for intent, error in failed.items():
+                    tell_failed(intent, error, intent in self.unknown)
+        if failed and self._on_error == "raise":
+            raise self._explained(failed)
+
+    def _note(self, outcomes: dict[Intent, Outcome], failed: dict[Intent, BaseException]) -> None:
+        failures: dict[Intent, BaseException] = {}
+        for intent, outcome in outcomes.items():
+            if outcome is None:
+                self.dispatched.append(intent)
+                intent._context = None
+            elif isinstance(outcome, OutcomeUnknown):
+                self.unknown.append(intent)
+                failures[intent] = outcome.error
+            else:
+                failures[intent] = outcome
+        failed |= failures
+        if failures and (self._on_error == "stop" or _interruptions(failures)):
+            raise self._explained(failures)
+
+    def _explained(self, failures: dict[Intent, BaseException]) -> BaseException:
+        # What interrupts, such as Ctrl-C, must not get lost behind what merely failed before it.
+        intent, error = next(iter((_interruptions(failures) or failures).items()))
+        error.add_note(f"This happened while dispatching {intent.name} (id {intent.id}), enqueued at {where(intent)}.")
+        if len(failures) > 1:
+            error.add_note(f"With it failed {len(failures) - 1} more: see undispatched_intents.")
+        if not failures.keys().isdisjoint(self.unknown):
+            error.add_note(
+                "Nobody can tell whether those in unknown_intents were dispatched: "
+                "to dispatch them again may have their effects twice."
+            )
+        return error
+
+
+class _Waiting:
+    """Intents that wait for transactions to end."""
+
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        intents: list[Intent],
+        transactions: tuple[Transaction, ...],
+        open_at_flush: tuple[Fate, ...],
+    ) -> None:
+        self._dispatch = dispatch
+        self._intents = intents
+        self._transactions = transactions
+        self._open_at_flush = open_at_flush
+        self._process = os.getpid()
+
+    def go_on(self) -> None:
+        """Wait for the next of the transactions, or dispatch what is left."""
+        if os.getpid() != self._process:
+            return  # a forked child dispatches nothing of its parent's
+        for transaction in self._transactions:
+            if transaction.state == "open":
+                transaction.when_over(self.go_on)
+                return
+        rolled_back = set(self.rolled_back)
+        intents, self._intents = self._intents, []
+        self._dispatch.settled(
+            [intent for intent in intents if intent in rolled_back],
+            [intent for intent in intents if intent not in rolled_back],
+        )
+
+    @property
+    def rolled_back(self) -> list[Intent]:
+        _fates.refresh(self._intents, *self._open_at_flush)
+        if any(fate.state == "gone" for fate in self._open_at_flush):
+            return self._intents
+        return [intent for intent in self._intents if _fates.is_gone(intent)]
+
+
+def _interruptions(failures: dict[Intent, BaseException]) -> dict[Intent, BaseException]:
+    return {intent: error for intent, error in failures.items() if not isinstance(error, Exception)}

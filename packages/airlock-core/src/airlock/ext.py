@@ -1,0 +1,76 @@
+"""What integrations build on: the public way to everything in Airlock that applications do not need.
+
+`docs/extending.md` shows each with an example. Besides this there are the hooks of `airlock.Scope`.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from airlock._api import when_no_scope
+from airlock._configuration import Carrier, set_defaults
+from airlock._context import JUDGING, SuspendedContext, current
+from airlock._executors import Outcome, dispatch_one, run_in_context
+from airlock._fates import Fate, FateSource, State, Transaction, register_fates
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airlock._scope import Scope
+
+__all__ = [
+    "Carrier",
+    "Fate",
+    "FateSource",
+    "Outcome",
+    "State",
+    "SuspendedContext",
+    "Transaction",
+    "dispatch_one",
+    "is_judging",
+    "outside",
+    "register_fates",
+    "run_in_context",
+    "set_defaults",
+    "suspend",
+    "when_no_scope",
+]
+
+
+def suspend(scope: Scope) -> SuspendedContext:
+    """Go on outside of a scope whose code will continue later, such as that of a response that streams its body.
+
+        inside = suspend(scope)
+        with inside:  # any number of times
+            chunk = next(body)
+
+    Args:
+        scope: an active scope that the running code is in.
+
+    Returns:
+        A context manager that goes back to where the code left off, for one block at a time.
+    """
+    inside = SuspendedContext(current.get())
+    current.set(scope._context.outer)
+    return inside
+
+
+@contextmanager
+def outside(scope: Scope) -> Iterator[None]:
+    """Run a block where the code was before it entered a scope.
+
+    Args:
+        scope: an active scope that the running code is in.
+    """
+    here = current.get()
+    current.set(scope._context.outer)
+    try:
+        yield
+    finally:
+        current.set(here)
+
+
+def is_judging() -> bool:
+    """Whether the running code is a policy's, which may not enqueue."""
+    return current.get() is JUDGING
