@@ -71,7 +71,6 @@ REGISTER_TASKS_OF_CELERY = set(_state._on_app_finalizers)
 sys.path.insert(0, str(EXAMPLES / "django"))
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 django.setup()
-SCOPE_CLS_OF_DJANGO = airlock.get_configuration().scope_cls
 CELERY_OF_DJANGO = importlib.import_module("config.celery").app
 # Another process that shares the tests would look for the module before this file has said where it is.
 del os.environ["DJANGO_SETTINGS_MODULE"]
@@ -150,10 +149,8 @@ def without_django() -> Iterator[None]:
     """Make Django look as in a project that does not use it: installed, perhaps, but not configured."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(django.conf.settings, "_wrapped", empty)
-        airlock.reset_configuration()
         yield
     airlock.reset_configuration()
-    airlock.configure(scope_cls=SCOPE_CLS_OF_DJANGO)
 
 
 @pytest.fixture

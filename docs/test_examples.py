@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parent / "examples"
-PYTEST = ["-m", "pytest", "-c", os.devnull, "-p", "no:cacheprovider", "--rootdir", ".", "."]
+PYTEST = ["-m", "pytest", "-c", os.devnull, "-p", "no:cacheprovider", "--rootdir", ".", "--confcutdir", ".", "."]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,23 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 EXAMPLES = Path(__file__).parent / "examples"
 
+CONFIGURATION = """
+[mypy]
+plugins = mypy_django_plugin.main
+check_untyped_defs = true
+explicit_package_bases = true
+namespace_packages = true
+
+[mypy.plugins.django-stubs]
+django_settings_module = settings_of_package
+"""
+
+SETTINGS = """
+from django_project.config.settings import *
+
+INSTALLED_APPS = ["airlock.integrations.django", "django_project.shop"]
+"""
+
 
 def in_package(package: str, source: str) -> str:
     """A module of an example project as one of a package."""
@@ -33,13 +50,14 @@ def test_snippets_and_example_projects_pass_mypy(
             target = tmp_path / package / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(in_package(package, source))
+    (tmp_path / "mypy.ini").write_text(CONFIGURATION)
+    (tmp_path / "settings_of_package.py").write_text(SETTINGS)
 
-    sources = os.pathsep.join(map(str, sorted(ROOT.glob("packages/*/src"))))
-    check = [sys.executable, "-m", "mypy", "--config-file=", "--check-untyped-defs", "--namespace-packages"]
+    sources = [str(tmp_path), *map(str, sorted(ROOT.glob("packages/*/src")))]
     run = subprocess.run(
-        [*check, "--explicit-package-bases", f"--cache-dir={ROOT / '.mypy_cache'}", "."],
+        [sys.executable, "-m", "mypy", "--cache-dir", str(ROOT / ".mypy_cache" / "docs"), "."],
         cwd=tmp_path,
-        env={**os.environ, "MYPYPATH": os.pathsep.join([sources, str(tmp_path)])},
+        env={**os.environ, "MYPYPATH": os.pathsep.join(sources), "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,

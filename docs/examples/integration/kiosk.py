@@ -4,7 +4,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 request_id = ContextVar("request_id", default="none")
-posts = []  # what the gateway was given, one list for each post
+posts: list[list] = []  # what the gateway was given, one list for each post
 
 
 class UnitOfWork:
