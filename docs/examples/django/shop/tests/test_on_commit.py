@@ -19,6 +19,14 @@ class InsideATestCase(TestCase):
 
         assert self.done == ["confirmation"]
 
+    def test_captured_callback_may_enqueue(self):
+        with self.captureOnCommitCallbacks(execute=True), transaction.atomic():
+            transaction.on_commit(
+                lambda: airlock.enqueue(self.done.append, "confirmation")
+            )
+
+        assert self.done == ["confirmation"]
+
     def test_intents_are_dispatched_as_in_production(self):
         with airlock.scope(), transaction.atomic():
             airlock.enqueue(self.done.append, "confirmation")
