@@ -1,9 +1,9 @@
 """Runs every snippet of the site, in a project of the kind that its page is about.
 
 A snippet that readers see starts with nothing: no names from the snippets before it, and the example project as it is
-right after its start. So readers can copy each snippet alone. A snippet in a comment (an `invisible-code-block`) goes on
-where the one before it left off. It finds what that printed in `printed`, and the whole page in `page`. It checks what
-would only be in the reader's way.
+right after its start. So readers can copy each snippet alone. A snippet in a comment (an `invisible-code-block`) goes
+on where the one before it left off. It finds what that printed in `printed`, and the whole page in `page`. It checks
+what would only be in the reader's way.
 """
 
 from __future__ import annotations
