@@ -40,7 +40,8 @@ class Dispatch:
 
     @property
     def rolled_back(self) -> list[Intent]:
-        return [*self._rolled_back, *(intent for waiting in self._waiting for intent in waiting.rolled_back)]
+        still_waiting = [intent for waiting in self._waiting for intent in waiting.rolled_back]
+        return [*self._rolled_back, *still_waiting]
 
     @property
     def undispatched(self) -> list[Intent]:

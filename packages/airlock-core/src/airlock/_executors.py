@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from airlock._context import NOWHERE, call_in
+from airlock._context import NOWHERE, call_in, current
 from airlock._errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def run_in_context(intent: Intent, function: Callable[..., _T], *args: Any) -> _
     context, intent._context = intent._context, None
     if context is None:
         return call_in(NOWHERE, function, *args)
+    context.run(current.set, NOWHERE)
     carried = intent._details.carried
     return context.run(_run_with, carried, function, args) if carried else context.run(function, *args)
 
@@ -115,6 +116,7 @@ def dispatch_one(executor: Executor, intent: Intent) -> Outcome:
             result = run_in_context(intent, executor, intent)
         else:  # the same, without the detour
             intent._context = None
+            context.run(current.set, NOWHERE)
             result = context.run(executor, intent)
         if result is not None:
             _check_is_no_coroutine(executor, result)

@@ -110,7 +110,7 @@ class Scope:
         judges = outer.judges
         if self._policy is not None:
             judges = Judges(judges.local, distinct(*judges.local, self._policy, *judges.all))
-        self._context: EnqueueContext | None = EnqueueContext(self, outer, judges)
+        self._context = EnqueueContext(self, outer, judges)
         self._state = "active"
         current.set(self._context)
 
@@ -125,7 +125,9 @@ class Scope:
         if self._state != "active":
             raise ScopeStateError(f"{self!r} cannot be left: it is not active. Enter a scope once, and leave it once.")
         self._state = "left"
-        for forgotten in leave(self._context):
+        context = self._context
+        del self._context  # it refers to the scope, and nothing shall wait for the garbage collector
+        for forgotten in leave(context):
             if forgotten.scope is not None and forgotten.scope is not self and forgotten.scope.is_active:
                 logger.warning("%r was entered inside %r and never left: its intents are lost", forgotten.scope, self)
 
@@ -141,14 +143,11 @@ class Scope:
             Exception: what a policy or the executor raises; `dispatched_intents` and `undispatched_intents` then tell
                 what happened.
         """
-        context = self._end("flushed")
-        if context is None or not (self._own or self._captured):
+        if not self._end("flushed") or not (self._own or self._captured):
             return []
         self._fix()
         passing = self.intents if self._parent is None else self._hand_over(self._parent)
         if passing:
-            # What is carried out in place is in no scope, also if this one is let through by another that is open.
-            context.outer = NOWHERE
             self._dispatch = Dispatch(self, passing)
             self.dispatch_all(self._dispatch.allowed())
         return self.dispatched_intents
@@ -162,20 +161,19 @@ class Scope:
         Raises:
             ScopeStateError: if the scope was not left yet, or was flushed or discarded before.
         """
-        if self._end("discarded") is None:
+        if not self._end("discarded"):
             return []
         self._fix()
         intents = self.intents
         tell_not_dispatched(type(self).__name__, {f"discarded, because {self.discard_reason or 'the scope decided so'}": intents})
         return intents
 
-    def _end(self, state: Literal["flushed", "discarded"]) -> EnqueueContext | None:
+    def _end(self, state: Literal["flushed", "discarded"]) -> bool:
         if self._state == "left":
             self._state = state
-            context, self._context = self._context, None  # so that nothing waits for the garbage collector
-            return context
+            return True
         if self._state == "given up":
-            return None
+            return False
         if self._state in ("not entered", "active"):
             raise ScopeStateError(f"{self!r} cannot be flushed or discarded yet: call enter() and exit() first.")
         raise ScopeStateError(f"{self!r} has ended: a scope is flushed or discarded once.")

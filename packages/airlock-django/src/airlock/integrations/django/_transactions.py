@@ -38,7 +38,7 @@ class _Thread(threading.local):
     """What is known of a thread. Django gives each its own connections."""
 
     def __init__(self) -> None:
-        self.opened: list[BaseDatabaseWrapper] = connections.all(initialized_only=True)
+        self.opened: list[BaseDatabaseWrapper] = list(connections.all(initialized_only=True))
         #: Transactions that a scope of this thread waits for.
         self.awaited: list[Marker] = []
         _opened_by[threading.current_thread()] = self.opened
@@ -229,5 +229,5 @@ def _call_all(callbacks: Iterable[Callable[[], None]]) -> None:
             callback()
         except BaseException as error:
             errors.append(error)
-    for error in sorted(errors, key=lambda error: isinstance(error, Exception)):
-        raise error
+    if errors:
+        raise min(errors, key=lambda error: isinstance(error, Exception))
