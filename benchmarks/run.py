@@ -16,7 +16,7 @@ import platform
 import statistics
 import sys
 import tracemalloc
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
@@ -27,7 +27,7 @@ import django
 import pyperf
 from django.conf import settings
 from django.db import connections
-from django.db.transaction import atomic
+from django.db.transaction import atomic, on_commit
 
 import airlock
 from airlock.integrations.django import DjangoScope
@@ -35,6 +35,7 @@ from airlock.integrations.django import DjangoScope
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from contextvars import Context
 
     #: Does something so many times, and returns the seconds (or bytes) that took.
     Measure = Callable[[int], float]
@@ -54,6 +55,17 @@ BATCH = 100  # intents in a scope
 
 
 class Record:
+    __slots__ = ("args", "context", "kwargs", "number", "task")
+
+    def __init__(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], context: Context, number: int) -> None:
+        self.task = task
+        self.args = args
+        self.kwargs = kwargs
+        self.context = context
+        self.number = number
+
+
+class BareRecord:
     __slots__ = ("args", "kwargs", "task")
 
     def __init__(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -62,29 +74,20 @@ class Record:
         self.kwargs = kwargs
 
 
-class BareRecord:
-    __slots__ = ("args", "kwargs", "task")
-    task: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-
 records: ContextVar[list[Any]] = ContextVar("records")
+next_number = itertools.count().__next__
 
 
 def record(task: Any, /, *args: Any, **kwargs: Any) -> Record:
     """The floor of `enqueue`."""
-    made = Record(task, args, kwargs)
+    made = Record(task, args, kwargs, copy_context(), next_number())
     records.get().append(made)
     return made
 
 
-def record_without_init(task: Any, /, *args: Any, **kwargs: Any) -> BareRecord:
-    """The same, filling the object from outside, as `enqueue` does: the least Python can do."""
-    made = BareRecord()
-    made.task = task
-    made.args = args
-    made.kwargs = kwargs
+def record_without_context(task: Any, /, *args: Any, **kwargs: Any) -> BareRecord:
+    """The same, for who does not care about order and context."""
+    made = BareRecord(task, args, kwargs)
     records.get().append(made)
     return made
 
@@ -96,16 +99,16 @@ def record_and_call(loops: int) -> float:
         for _ in repeat(None, BATCH):
             record(task, 7, retry=True)
         for made in records.get():
-            execute(made)
+            made.context.run(execute, made)
     return process_time() - started
 
 
-def record_without_init_and_call(loops: int) -> float:
+def record_without_context_and_call(loops: int) -> float:
     started = process_time()
     for _ in repeat(None, loops):
         records.set([])
         for _ in repeat(None, BATCH):
-            record_without_init(task, 7, retry=True)
+            record_without_context(task, 7, retry=True)
         for made in records.get():
             execute(made)
     return process_time() - started
@@ -284,6 +287,49 @@ def in_django_scope(
     return enqueue_in_block(DjangoScope, block, flushes, loops)
 
 
+# -- Savepoints: the floor is `on_commit` ---------------------------------------------------------------------------
+
+ROWS = 16_000  # each in a savepoint of its own, with one effect
+
+
+def savepoints(rows: int, effect: Callable[[int], object], loops: int) -> float:
+    connect(databases=1)
+    spent = 0.0
+    with connections["default"].cursor() as cursor:
+        cursor.execute("CREATE TABLE IF NOT EXISTS item (number integer)")
+        for _ in repeat(None, loops):
+            started = process_time()
+            with airlock.scope(executor=execute), atomic():
+                for number in range(rows):
+                    with atomic():
+                        cursor.execute("INSERT INTO item VALUES (%s)", [number])
+                        effect(number)
+            spent += process_time() - started
+            cursor.execute("DELETE FROM item")
+    return spent
+
+
+def enqueue_number(number: int) -> None:
+    airlock.enqueue(task, number, retry=True)
+
+
+def call_on_commit(number: int) -> None:
+    on_commit(lambda: task(number, retry=True))
+
+
+# -- A long flush ----------------------------------------------------------------------------------------------------
+
+
+def long_flush(intents: int, loops: int) -> float:
+    """Enqueueing so many intents, and flushing them."""
+    started = process_time()
+    for _ in repeat(None, loops):
+        with airlock.scope(executor=execute):
+            for _ in repeat(None, intents):
+                airlock.enqueue(task, 7, retry=True)
+    return (process_time() - started) / intents
+
+
 # -- Memory --------------------------------------------------------------------------------------------------------
 
 BUFFERED = 10_000
@@ -342,9 +388,9 @@ def in_django(databases: int, flushes: bool) -> Iterator[Comparison]:
 
 
 COMPARISONS = [
-    Comparison("enqueue and flush, per intent", record_and_call, enqueue_and_flush, BATCH, reach=1.6),
-    Comparison("  beside objects without __init__", record_without_init_and_call, enqueue_and_flush, BATCH),
-    Comparison("an empty scope", bare_class, empty_scope, reach=3.0),
+    Comparison("enqueue and flush, per intent", record_and_call, enqueue_and_flush, BATCH, reach=1.2),
+    Comparison("  beside objects without a context", record_without_context_and_call, enqueue_and_flush, BATCH),
+    Comparison("an empty scope", bare_class, empty_scope, reach=2.5),
     Comparison("  beside a class with slots", bare_class_with_slots, empty_scope),
     Comparison("  beside contextlib.contextmanager", bare_generator, empty_scope),
     *(at_depth("an intent", intents_at, depth, MANY) for depth in (10, 100, 400, 1000)),
@@ -352,7 +398,24 @@ COMPARISONS = [
     *in_django(databases=1, flushes=False),
     *in_django(databases=2, flushes=False),
     *in_django(databases=1, flushes=True),
-    Comparison("memory per buffered intent", memory_of_records, memory_of_intents, BUFFERED, reach=350, unit="byte"),
+    Comparison(
+        f"{ROWS} savepoints with an effect",
+        partial(savepoints, ROWS, call_on_commit),
+        partial(savepoints, ROWS, enqueue_number),
+        ROWS,
+        reach=1.5,
+    ),
+    Comparison(
+        f"{2 * ROWS} of them beside {ROWS}",
+        partial(savepoints, ROWS, enqueue_number),
+        partial(savepoints, 2 * ROWS, enqueue_number),
+        ROWS,
+        reach=2.2,
+    ),
+    Comparison(
+        "an intent of 100000 beside one of 1000", partial(long_flush, 1000), partial(long_flush, 100_000), reach=1.3
+    ),
+    Comparison("memory per buffered intent", memory_of_records, memory_of_intents, BUFFERED, reach=360, unit="byte"),
 ]
 
 

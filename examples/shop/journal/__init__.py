@@ -1,5 +1,5 @@
-"""Watches a Django project: what its scopes held, what became of it, and what the worker ran.
+"""Records what the shop's effects came to, and shows it in the browser.
 
-The shop knows nothing of it: the demo adds it in `demo_settings.py`. It sees everything from outside, by what Airlock
-and Celery offer for it: a subclass of `DjangoScope`, `request.airlock_scope`, and the signals of the worker.
+The shop does not know of this app. `demo_settings.py` adds it, and it watches from outside, through what Airlock and
+Celery offer in public: a subclass of `DjangoScope`, a policy, `request.airlock_scope`, and Celery's signals.
 """

@@ -1,4 +1,4 @@
-"""How the journal learns what really ran: from the worker, before and after each run of a task."""
+"""Records what the worker really ran. Celery calls these two before and after each run of a task."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ if TYPE_CHECKING:
     from celery import Task
 
 
-def begin(task_id: str, task: Task, args: Any, kwargs: Any, **_: Any) -> None:
-    name = task.name.rpartition(".")[2]
-    arguments = ", ".join([*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())])
-    TaskRun.objects.create(task_id=task_id, text=f"{name}({arguments})", worker=task.request.hostname)
+def begin(task_id: str, task: Task, **_: Any) -> None:
+    TaskRun.objects.create(task_id=task_id, worker=task.request.hostname)
 
 
 def end(task_id: str, state: str, **_: Any) -> None:

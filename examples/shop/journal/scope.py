@@ -1,19 +1,22 @@
-"""How the journal learns what became of an intent: from the scope it was in, when that ends.
+"""Records what becomes of each intent.
 
-`AIRLOCK = {"SCOPE": "journal.scope.JournaledScope"}` puts these around requests, tasks and commands alike.
+`AIRLOCK = {"SCOPE": "journal.scope.JournaledScope"}` puts this scope around requests, commands and tasks alike.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from airlock import AllowAll
 from airlock.integrations.django import DjangoScope
 from celery import current_task
 from django.conf import settings
+from django.db import connection
 
-from journal.models import EndedScope, SeenIntent
+from journal.models import EndedScope, Outcome, RecordedIntent
+from shop.payments import Card
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class JournaledScope(DjangoScope):
-    """A `DjangoScope` that is written down when it ends."""
+    """A `DjangoScope` that is recorded when it ends."""
 
     #: The request it is around, if any, and the status of the response.
     request: HttpRequest | None = None
@@ -31,17 +34,28 @@ class JournaledScope(DjangoScope):
 
     def flush(self) -> list[Intent]:
         dispatched = super().flush()
-        write_down(self)
+        record(self)
         return dispatched
 
     def discard(self) -> list[Intent]:
-        dropped = super().discard()
-        write_down(self)
-        return dropped
+        discarded = super().discard()
+        record(self)
+        return discarded
 
 
-def tell_scope_of_request(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """Middleware that goes inside of `AirlockMiddleware`: a scope does not know by itself what it is around."""
+class NoteTransactions(AllowAll):
+    """A policy that allows everything, and notes what is enqueued in a transaction."""
+
+    #: The ids of those intents, until their scope is recorded.
+    ids: ClassVar[set[str]] = set()
+
+    def on_enqueue(self, intent: Intent) -> None:
+        if connection.in_atomic_block:
+            self.ids.add(intent.id)
+
+
+def note_request(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """Middleware, listed after `AirlockMiddleware`, that tells the scope of its request and the response's status."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         scope = request.airlock_scope
@@ -53,37 +67,53 @@ def tell_scope_of_request(get_response: Callable[[HttpRequest], HttpResponse]) -
     return middleware
 
 
-def write_down(scope: JournaledScope) -> None:
-    if scope.request is not None:
-        if scope.request.method == "GET" and not scope.intents:
-            return  # somebody looks at a page
-        entry = EndedScope(around=f"{scope.request.method} {scope.request.path}", status=scope.status)
+def record(scope: JournaledScope) -> None:
+    request = scope.request
+    if request is not None:
+        if request.method == "GET" and not scope.intents:
+            return  # somebody only looked at a page
+        entry = EndedScope(around=f"{request.method} {request.path}", status=scope.status)
+        entry.details = details_of(request)
+        entry.why = f"status {scope.status}"
     elif current_task:
-        entry = EndedScope(around=f"the task {current_task.name}", task_id=current_task.request.id)
+        run = current_task.request
+        entry = EndedScope(around=f"{current_task.name.rpartition('.')[2]}, run {run.retries + 1}", task_id=run.id)
+        entry.why = "the run did not succeed" if scope.is_discarded else "the run succeeded"
     else:
         entry = EndedScope(around=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+        entry.why = "the command failed" if scope.is_discarded else "the command succeeded"
+    entry.flushed = not scope.is_discarded
     entry.save()
-    SeenIntent.objects.bulk_create(
-        SeenIntent(
+    for intent in scope.intents:
+        outcome, why = outcome_of(intent, scope, entry.why)
+        RecordedIntent.objects.create(
             scope=entry,
             intent_id=intent.id,
             name=intent.name,
             text=str(intent),
             origin=intent.origin.removeprefix(f"{settings.BASE_DIR}/"),
-            outcome=outcome(scope, intent),
+            in_transaction=intent.id in NoteTransactions.ids,
+            outcome=outcome,
+            why=why,
         )
-        for intent in scope.intents
-    )
+        NoteTransactions.ids.discard(intent.id)
 
 
-def outcome(scope: JournaledScope, intent: Intent) -> str:
-    """What became of an intent, and why."""
+def details_of(request: HttpRequest) -> str:
+    form = request.POST
+    card = dict(Card.choices).get(form.get("card"), "none")
+    details = f"quantity {form.get('quantity')}, card {card}"
+    return f"{details}, only a preview" if "preview" in form else details
+
+
+def outcome_of(intent: Intent, scope: JournaledScope, why: str) -> tuple[Outcome, str]:
+    """What became of an intent, and why. The argument `why` is the reason for the whole scope."""
     if scope.is_discarded:
-        return f"discarded: status {scope.status}" if scope.request else "discarded: this run did not succeed"
+        return Outcome.DISCARDED, why
     if intent in scope.dispatched_intents:
-        return "dispatched"
+        return Outcome.DISPATCHED, f"{why}, committed" if intent.id in NoteTransactions.ids else why
     if intent in scope.rolled_back_intents:
-        return "dropped: its transaction was rolled back"
+        return Outcome.ROLLED_BACK, "with its transaction"
     if intent in scope.undispatched_intents:
-        return "not dispatched: the executor failed"
-    return "dropped: a policy did not let it pass"
+        return Outcome.FAILED, "the executor raised an error"
+    return Outcome.DROPPED, "by a policy"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 class Product(models.Model):
     name = models.CharField(max_length=100)
     price = models.DecimalField(max_digits=8, decimal_places=2)
-    #: Kept up to date by the task `update_analytics`.
+    #: The task `update_analytics` counts this.
     sold = models.PositiveIntegerField(default=0)
 
     def __str__(self) -> str:
@@ -23,9 +23,9 @@ class Order(models.Model):
     quantity = models.PositiveIntegerField()
     email = models.EmailField()
     placed_at = models.DateTimeField(auto_now_add=True)
-    #: When the task `send_confirmation` last sent the confirmation.
+    #: When the task `send_confirmation` last mailed the customer.
     confirmed_at = models.DateTimeField(null=True)
-    #: What the warehouse answered to the task `notify_warehouse`.
+    #: The number that the task `notify_warehouse` got from the warehouse.
     packing_slip = models.CharField(max_length=20, blank=True)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Stands in for a payment provider. As real ones do, it has cards to test with."""
+"""Stands in for a payment provider. It has test cards, as real ones do."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 class Card(models.TextChoices):
-    GOOD = "4242424242424242", "…4242, which is good"
-    DECLINED = "4000000000000002", "…0002, which is declined"
-    BROKEN = "4000000000000119", "…0119, at which the payment provider fails"
+    GOOD = "4242424242424242", "4242 (good)"
+    DECLINED = "4000000000000002", "0002 (declined)"
+    BROKEN = "4000000000000119", "0119 (the payment provider fails)"
 
 
 class DeclinedError(Exception):
-    """The bank does not give the money."""
+    """The bank refuses to pay."""
 
 
 def charge(card: Card, amount: Decimal) -> None:

@@ -1,7 +1,7 @@
-"""What the shop does with orders, and which effects that has.
+"""What the shop does with orders.
 
-The effects are said here, next to what they are effects of. Whether and when they happen is for the request or command
-around it to decide, and for the database: nothing below, and no view, has to know.
+The effects are enqueued here, beside the code that causes them. The request or command around this code, and the
+database, decide whether they happen. Neither these functions nor the views have to care.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def place_order(*, card: Card, **details: Any) -> Order:
-    """Take an order and the money for it: both, or neither.
+    """Record an order and charge the card: both, or neither.
 
     Args:
-        card: what the customer pays with.
+        card: the card to charge.
         **details: the fields of the `Order`.
 
     Raises:
@@ -35,7 +35,7 @@ def place_order(*, card: Card, **details: Any) -> Order:
 
 
 def preview_order(**details: Any) -> Order:
-    """What an order would be: one like any other, but taken back.
+    """Record an order, to see what it would come to, and roll it back.
 
     Args:
         **details: the fields of the `Order`.
@@ -47,7 +47,7 @@ def preview_order(**details: Any) -> Order:
 
 
 def confirm(order: Order) -> None:
-    """Have the customer told about an order."""
+    """Mail the customer about an order."""
     airlock.enqueue(tasks.send_confirmation, order.pk)
 
 

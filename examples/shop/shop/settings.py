@@ -1,4 +1,4 @@
-"""Settings of the shop: those of a new Django project, and, first, what Airlock needs."""
+"""Settings of the shop. What Airlock needs comes first; the rest is as in any Django project."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ MIDDLEWARE = [
 ]
 AIRLOCK = {
     "EXECUTOR": "airlock.integrations.executors.celery.celery_executor",
-    # Every intent knows the line that enqueued it. Without this it does so only if DEBUG is on.
+    # Record the line that enqueued each intent, also without DEBUG.
     "CAPTURE_ORIGIN": True,
 }
 
@@ -29,7 +29,7 @@ CELERY_BROKER_URL = "redis://127.0.0.1:6379/0"
 
 # Django
 
-SECRET_KEY = "an example, so this is no secret"
+SECRET_KEY = "not a secret, because this is an example"
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 ROOT_URLCONF = "shop.urls"
 WSGI_APPLICATION = "shop.wsgi.application"
@@ -44,8 +44,8 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": BASE_DIR / "db.sqlite3",
-        # The web server and the worker write to one file: a transaction takes its turn when it begins, or it might
-        # find out halfway that another was faster.
+        # The web server and the worker share this file. A transaction that locks it at the start waits for its turn;
+        # one that locks it later can fail with "database is locked".
         "OPTIONS": {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL", "timeout": 20},
     }
 }

@@ -1,4 +1,4 @@
-"""What the worker does."""
+"""The tasks that the worker runs."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ def send_confirmation(order_id: int) -> None:
 @app.task(base=AirlockTask, bind=True, autoretry_for=(warehouse.BusyError,), default_retry_delay=1)
 def notify_warehouse(self: Any, order_id: int) -> None:
     order = Order.objects.get(pk=order_id)
-    # Held until this run has succeeded. If the warehouse is busy, this run is retried, and only the one that gets
-    # through has the order counted.
+    # Dispatched only if this run succeeds. If the warehouse is busy, the run is retried, and the order is counted once.
     airlock.enqueue(update_analytics, order.pk)
     order.packing_slip = warehouse.pack(order, attempt=self.request.retries + 1)
     order.save(update_fields=["packing_slip"])

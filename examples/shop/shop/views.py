@@ -28,5 +28,7 @@ def checkout(request: HttpRequest) -> HttpResponse:
 
 
 def orders(request: HttpRequest) -> HttpResponse:
-    newest_first = Order.objects.select_related("product").order_by("-pk")
-    return render(request, "shop/orders.html", {"orders": newest_first, "products": Product.objects.order_by("pk")})
+    orders = Order.objects.select_related("product").order_by("-pk")
+    waiting = any(order.confirmed_at is None or not order.packing_slip for order in orders)
+    products = Product.objects.order_by("pk")
+    return render(request, "shop/orders.html", {"orders": orders, "products": products, "waiting": waiting})

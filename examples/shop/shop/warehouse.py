@@ -7,25 +7,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from shop.models import Order
 
+#: From this quantity on, an order is large.
 LARGE = 10
 
 
 class BusyError(Exception):
-    """The warehouse takes no order now, and asks to be tried again."""
+    """The warehouse is busy. Try again later."""
 
 
 def pack(order: Order, *, attempt: int) -> str:
-    """Have an order packed.
+    """Pack an order, and return the number of the packing slip.
 
     Args:
-        order: what to pack.
-        attempt: 1 at first, and 1 more whenever it is tried again.
-
-    Returns:
-        The number of the packing slip.
+        order: the order to pack.
+        attempt: 1 for the first attempt, 2 for the second, and so on.
 
     Raises:
-        BusyError: if the warehouse is busy, as it is at first whenever a large order comes in.
+        BusyError: the warehouse is busy. It always is at the first attempt to pack a large order.
     """
     if order.quantity >= LARGE and attempt == 1:
         raise BusyError

@@ -8,12 +8,12 @@ from shop.models import Order
 
 
 class Command(BaseCommand):
-    help = "Send a customer the confirmations of all orders once more."
+    help = "Send the confirmations of all orders of a customer again."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("email")
 
-    @airlock_command  # which adds --dry-run
+    @airlock_command  # adds --dry-run
     def handle(self, *, email: str, **options: Any) -> None:
         for order in Order.objects.filter(email=email).order_by("pk"):
             services.confirm(order)

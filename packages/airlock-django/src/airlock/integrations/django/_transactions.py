@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import AsyncToSync
+from django.conf import settings
 from django.db import connections
 from django.db.backends.signals import connection_created
 
@@ -35,13 +36,21 @@ _opened_by: WeakKeyDictionary[threading.Thread, list[BaseDatabaseWrapper]] = Wea
 
 
 class _Thread(threading.local):
-    """What is known of a thread. Django gives each its own connections."""
+    """What is known of the running thread. Django gives each its own connections."""
+
+    #: Those that were ever used, `None` before anybody asked.
+    _opened: list[BaseDatabaseWrapper] | None = None
 
     def __init__(self) -> None:
-        self.opened: list[BaseDatabaseWrapper] = list(connections.all(initialized_only=True))
         #: Transactions that a scope of this thread waits for.
         self.awaited: list[Marker] = []
-        _opened_by[threading.current_thread()] = self.opened
+
+    @property
+    def opened(self) -> list[BaseDatabaseWrapper]:
+        if self._opened is None:
+            self._opened = list(connections.all(initialized_only=True)) if settings.configured else []
+            _opened_by[threading.current_thread()] = self._opened
+        return self._opened
 
 
 _thread = _Thread()
