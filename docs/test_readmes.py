@@ -69,7 +69,9 @@ def published_by(django_project: None) -> Callable[[str], int]:
             return connection.default_channel.queue_purge(app.conf.task_default_queue) or 0
 
     with app.connection_for_write() as connection:
-        connection.SimpleQueue(app.conf.task_default_queue).close()  # now it exists
+        queue = connection.SimpleQueue(app.conf.task_default_queue)  # now it exists
+        queue.clear()
+        queue.close()
     return publish
 
 
