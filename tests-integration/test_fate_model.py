@@ -30,7 +30,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 import airlock
 from airlock.integrations.django import DjangoScope
 from fate_model import DATABASES, Account, Model, SomeError, Step
-from services import needed, postgresql_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -377,7 +376,7 @@ def two_databases(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.param == "sqlite":
         address = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
     else:
-        address = needed(postgresql_database)
+        address = request.getfixturevalue("postgresql_database")
     django_settings.configure(DATABASES={database: dict(address) for database in DATABASES}, USE_TZ=True)
     airlock.configure(scope_cls=DjangoScope)
     yield
@@ -386,7 +385,7 @@ def two_databases(request: pytest.FixtureRequest) -> Iterator[None]:
     for database in DATABASES:
         del connections[database]
     del connections.settings
-    django_settings._wrapped = empty
+    django_settings._wrapped = empty  # noqa: SLF001
 
 
 @pytest.mark.usefixtures("two_databases")
