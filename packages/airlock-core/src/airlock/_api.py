@@ -8,7 +8,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from airlock._configuration import get_configuration
-from airlock._context import JUDGING, call_in, current, innermost_open, judging_error, no_scope_error
+from airlock._context import JUDGING, call_in, current, ended_error, innermost_open, judging_error, no_scope_error
 from airlock._fates import open_fates, sources
 from airlock._intent import NO_DETAILS, Intent, details, full_name_of
 from airlock._policies import AllowAll, tell_of_enqueue
@@ -105,8 +105,9 @@ def enqueue(
     if scope is None:
         with _scope_for_want_of_one(full_name_of(task)):
             return enqueue(task, *args, _name=_name, _origin=_origin, _dispatch_options=_dispatch_options, **kwargs)
+    own = scope._own  # before the look at the state: the list of an ended scope is another one
     if scope._state != "active":
-        raise scope._refusal(full_name_of(task))
+        raise ended_error(full_name_of(task), scope)
     if not callable(task):
         scope._check_takes(task)
     if _origin is None and scope.capture_origin:
@@ -133,10 +134,9 @@ def enqueue(
     if scope.carriers:
         intent._details = intent._details._replace(carried=tuple([carrier() for carrier in scope.carriers]))
     intent._context = copy_context()
-    own = scope._own
     own.append(intent)
     if scope._state != "active" and not scope._was_in_time(intent, own):  # type: ignore[unreachable]
-        raise scope._refusal(full_name_of(task))
+        raise ended_error(full_name_of(task), scope)
     return intent
 
 
@@ -223,6 +223,7 @@ def detached() -> Scope:
         new = scope()
     else:
         new = scope(AllowAll(), executor=around._outermost_executor)  # the policies around it are enough
+        new.capture_origin, new.carriers = around.capture_origin, around.carriers
     new.capturable = False
     new.transactional = False
     return new

@@ -10,7 +10,7 @@ import os
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airlock._errors import NoScopeError, PolicyEnqueueError, UsageError
+from airlock._errors import NoScopeError, PolicyEnqueueError, ScopeStateError, UsageError
 from airlock._policies import check_policy
 
 if TYPE_CHECKING:
@@ -116,6 +116,13 @@ def no_scope_error(what: str) -> NoScopeError:
     )
 
 
+def ended_error(what: str, scope: Scope) -> ScopeStateError:
+    return ScopeStateError(
+        f"{what} was enqueued in {scope!r}, which has ended and takes nothing. A thread or asyncio task that "
+        "outlives its scope must be waited for inside of it, or enter a scope of its own."
+    )
+
+
 def distinct(*policies: Policy) -> tuple[Policy, ...]:
     """The policies in order, each once. By identity: a policy may define equality, and need not be hashable."""
     return tuple({id(policy): policy for policy in policies}.values())
@@ -150,8 +157,10 @@ class policy:  # noqa: N801 - used like a function, as `contextlib.suppress` is
 
     def __exit__(self, *error: object) -> None:
         if self._context is not None:
-            leave(self._context)
+            # A scope that was entered inside and is still open stays current: this is no boundary.
+            self._context.is_left = True
             self._context = None
+            current.set(innermost_open())
 
 
 class SuspendedContext:

@@ -86,8 +86,9 @@ class Dispatch:
             self._waiting.append(waiting)
             waiting.go_on()
 
-    def settled(self, rolled_back: list[Intent], kept: list[Intent]) -> None:
+    def settled(self, waiting: _Waiting, rolled_back: list[Intent], kept: list[Intent]) -> None:
         """Go on with what has waited for transactions, now that they are over."""
+        self._waiting.remove(waiting)  # they refer to each other
         self._rolled_back += rolled_back
         tell_not_dispatched(self._scope_name, {_ROLLED_BACK: rolled_back})
         self._carry_out(kept)
@@ -95,45 +96,56 @@ class Dispatch:
     # -- At last: the executor ----------------------------------------------------------------------------------------
 
     def _carry_out(self, intents: Sequence[Intent]) -> None:
-        executor = self._executor
         failed: dict[Intent, BaseException] = {}
         try:
-            if len(intents) > 1 and hasattr(executor, "dispatch_many"):
-                begin = 0
-                while begin < len(intents):
-                    tried = intents[begin:]
-                    outcomes = outcomes_of(executor, tried)
-                    begin += len(outcomes)
-                    self._note(dict(zip(tried, outcomes)), failed)
-            else:
-                for intent in intents:
-                    error = dispatch_one(executor, intent)
-                    if error is None:
-                        self.dispatched.append(intent)
-                    else:
-                        self._note({intent: error}, failed)
+            self._try(intents, failed)
         finally:
-            # After all were tried: a handler of the log may fail, too.
             if self._on_error != "stop":
-                for intent, error in failed.items():
-                    tell_failed(intent, error, intent in self.unknown)
-        if failed and self._on_error == "raise":
-            raise self._explained(failed)
+                self._log(failed)
+        if self._ends_with(failed) or (failed and self._on_error == "raise"):
+            try:
+                raise self._explained(failed)
+            finally:
+                failed.clear()  # the traceback of the error holds this frame
 
-    def _note(self, outcomes: dict[Intent, Outcome], failed: dict[Intent, BaseException]) -> None:
-        failures: dict[Intent, BaseException] = {}
-        for intent, outcome in outcomes.items():
+    def _try(self, intents: Sequence[Intent], failed: dict[Intent, BaseException]) -> None:
+        executor = self._executor
+        if len(intents) > 1 and hasattr(executor, "dispatch_many"):
+            begin = 0
+            while begin < len(intents) and not self._ends_with(failed):
+                tried = intents[begin:]
+                begin += self._note(tried, outcomes_of(executor, tried), failed)
+            return
+        for intent in intents:
+            error = dispatch_one(executor, intent)
+            if error is None:
+                self.dispatched.append(intent)
+                continue
+            self._note([intent], [error], failed)
+            del error  # its traceback leads back to this frame
+            if self._ends_with(failed):
+                return
+
+    def _note(self, intents: Sequence[Intent], outcomes: Sequence[Outcome], failed: dict[Intent, BaseException]) -> int:
+        """Keep account. Returns for how many of the intents there is an outcome."""
+        for intent, outcome in zip(intents, outcomes):
             if outcome is None:
                 self.dispatched.append(intent)
                 intent._context = None
             elif isinstance(outcome, OutcomeUnknown):
                 self.unknown.append(intent)
-                failures[intent] = outcome.error
+                failed[intent] = outcome.error
             else:
-                failures[intent] = outcome
-        failed |= failures
-        if failures and (self._on_error == "stop" or _interruptions(failures)):
-            raise self._explained(failures)
+                failed[intent] = outcome
+        return len(outcomes)
+
+    def _ends_with(self, failed: dict[Intent, BaseException]) -> bool:
+        """Whether nothing more is tried after these failures."""
+        return bool(failed) and (self._on_error == "stop" or bool(_interruptions(failed)))
+
+    def _log(self, failed: dict[Intent, BaseException]) -> None:
+        for intent, error in failed.items():
+            tell_failed(intent, error, intent in self.unknown)
 
     def _explained(self, failures: dict[Intent, BaseException]) -> BaseException:
         # What interrupts, such as Ctrl-C, must not get lost behind what merely failed before it.
@@ -176,6 +188,7 @@ class _Waiting:
         rolled_back = set(self.rolled_back)
         intents, self._intents = self._intents, []
         self._dispatch.settled(
+            self,
             [intent for intent in intents if intent in rolled_back],
             [intent for intent in intents if intent not in rolled_back],
         )

@@ -73,6 +73,13 @@ def check_executor(executor: Executor) -> Executor:
     return executor
 
 
+def wrong_task(task: object) -> TypeError:
+    advice = "Give the task itself, not called yet, and then its arguments: enqueue(send_email, user_id)."
+    if isinstance(task, str):
+        advice = "Task names need the Celery executor."
+    return TypeError(f"{task!r} ({type(task).__name__}) cannot be enqueued: the executor does not take it. {advice}")
+
+
 def run_in_context(intent: Intent, function: Callable[..., _T], *args: Any) -> _T:
     """Call a function in the context that an intent was enqueued in, and in no scope.
 

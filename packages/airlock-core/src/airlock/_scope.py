@@ -8,7 +8,6 @@ policies, waits for open transactions, and gives the rest to the executor.
 from __future__ import annotations
 
 import threading
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from airlock._configuration import get_configuration
@@ -23,9 +22,10 @@ from airlock._context import (
     judging_error,
     leave,
 )
-from airlock._errors import ScopeStateError, UsageError
 from airlock._dispatch import Dispatch
-from airlock._executors import check_executor
+from airlock._errors import ScopeStateError, UsageError
+from airlock._executors import check_executor, wrong_task
+from airlock._intent import Content
 from airlock._policies import check_policy
 from airlock._trace import logger, tell_not_dispatched
 from airlock.integrations.executors.sync import sync_executor
@@ -85,8 +85,8 @@ class Scope:
         self.carriers = defaults.carriers
         self._state: Literal["not entered", "active", "left", "flushed", "discarded", "given up"] = "not entered"
         self._own: list[Intent] = []
-        #: Nested scopes, each captured whole, or those of its intents that were not let through.
-        self._captured: list[Scope | list[Intent]] = []
+        #: From nested scopes: all that each held, or those of its intents that were not let through.
+        self._captured: list[Content] = []
 
     # -- The life of a scope ---------------------------------------------------------------------------------------
 
@@ -107,6 +107,8 @@ class Scope:
             if self.capturable and outer.scope is not None:
                 self._parent = parent = outer.scope
                 self._check, self._outermost_executor = parent._check, parent._outermost_executor
+                if not parent.transactional:  # the parent dispatches at the end of its block, as `detached()` does
+                    self.transactional = False
         judges = outer.judges
         if self._policy is not None:
             judges = Judges(judges.local, distinct(*judges.local, self._policy, *judges.all))
@@ -165,7 +167,8 @@ class Scope:
             return []
         self._fix()
         intents = self.intents
-        tell_not_dispatched(type(self).__name__, {f"discarded, because {self.discard_reason or 'the scope decided so'}": intents})
+        why = f"discarded, because {self.discard_reason or 'the scope decided so'}"
+        tell_not_dispatched(type(self).__name__, {why: intents})
         return intents
 
     def _end(self, state: Literal["flushed", "discarded"]) -> bool:
@@ -273,17 +276,7 @@ class Scope:
         """The intents enqueued in this scope or captured from nested ones, in order of enqueueing."""
         if not self._captured:
             return list(self._own)
-        found: list[Intent] = []
-        sources: list[Scope | list[Intent]] = [self]
-        while sources:
-            source = sources.pop()
-            if isinstance(source, Scope):
-                found += source._own
-                sources += source._captured
-            else:
-                found += source
-        found.sort(key=attrgetter("_number"))
-        return found
+        return Content(self._own, self._captured).in_order()
 
     @property
     def own_intents(self) -> list[Intent]:
@@ -339,7 +332,7 @@ class Scope:
     # -- The way of an intent: in, over to the scope around, out -----------------------------------------------------
 
     def _was_in_time(self, taken: Any, into: list[Any]) -> bool:
-        """Whether what was appended to `_own` or `_captured` is in the scope, though another thread has just left it."""
+        """Whether what was appended to `_own` or `_captured` counts, though another thread has just left the scope."""
         with _ending:
             if into is self._own or into is self._captured:  # not fixed yet: take it back
                 into.remove(taken)
@@ -360,55 +353,46 @@ class Scope:
             if accepts is not None and accepts(task) is True:
                 return
             scope = scope._parent
-        raise TypeError(
-            f"{task!r} ({type(task).__name__}) cannot be enqueued: the executor does not take it. "
-            + (
-                "Task names need the Celery executor."
-                if isinstance(task, str)
-                else "Give the task itself, not called yet, and then its arguments: enqueue(send_email, user_id)."
-            )
-        )
-
-    def _refusal(self, what: str) -> ScopeStateError:
-        return ScopeStateError(
-            f"{what} was enqueued in {self!r}, which has ended and takes nothing. A thread or asyncio task that "
-            "outlives its scope must be waited for inside of it, or enter a scope of its own."
-        )
+        raise wrong_task(task)
 
     def _hand_over(self, parent: Scope) -> list[Intent]:
         """Have the enclosing scopes capture the intents. Returns those that all of them let through."""
         if type(parent).before_descendant_flushes is Scope.before_descendant_flushes:
-            parent._capture(self, self)
+            self._hand_to(parent, Content(self._own, self._captured))
             return []
         passing = self.intents
+        decided: list[tuple[Scope, list[Intent]]] = []
         holder: Scope | None = parent
         while passing and holder is not None:
-            let_through = _let_through(holder, self, passing)
+            let_through = self._let_through_by(holder, passing)
             held = [intent for intent in passing if intent not in let_through]
             if held:
-                holder._capture(held, self)
+                decided.append((holder, held))
             passing = [intent for intent in passing if intent in let_through]
             holder = holder._parent
+        for holder, held in decided:  # when all have decided: one of them may fail to
+            self._hand_to(holder, Content(held, []))
         return passing
 
-    def _capture(self, captured: Scope | list[Intent], nested: Scope) -> None:
-        into = self._captured
-        into.append(captured)
-        if self._state == "active" or self._was_in_time(captured, into):
-            return
-        nested._dispatch = Dispatch(nested, nested.intents)
+    def _let_through_by(self, holder: Scope, intents: list[Intent]) -> set[Intent]:
+        self._dispatch = Dispatch(self, self.intents)  # if the hook raises, nothing is handed over
+        chosen: object = holder.before_descendant_flushes(self, list(intents))
+        if not isinstance(chosen, list) or not set(intents).issuperset(chosen):
+            raise UsageError(
+                f"{type(holder).__name__}.before_descendant_flushes returned {chosen!r}. "
+                "It must return a list of those of its intents to let through."
+            )
+        self._dispatch = None
+        return set(chosen)
+
+    def _hand_to(self, holder: Scope, content: Content) -> None:
+        into = holder._captured
+        if holder._state == "active":
+            into.append(content)
+            if holder.is_active or holder._was_in_time(content, into):
+                return
+        self._dispatch = Dispatch(self, self.intents)
         raise ScopeStateError(
-            f"{nested!r} ended after the scope that encloses it, {self!r}, so nobody takes its intents: "
+            f"{self!r} ended after the scope that encloses it, {holder!r}, so nobody takes its intents: "
             "end nested scopes first. They are in undispatched_intents."
         )
-
-
-def _let_through(holder: Scope, nested: Scope, intents: list[Intent]) -> set[Intent]:
-    chosen: object = holder.before_descendant_flushes(nested, list(intents))
-    if not isinstance(chosen, list) or not set(intents).issuperset(chosen):
-        nested._dispatch = Dispatch(nested, intents)
-        raise UsageError(
-            f"{type(holder).__name__}.before_descendant_flushes returned {chosen!r}. "
-            "It must return a list of those of its intents to let through."
-        )
-    return set(chosen)

@@ -109,20 +109,24 @@ class Marker:
     def look(self, waiting: Collection[Marker]) -> None:
         """Find out what became of it, given the markers that still wait on its connection."""
         if self in waiting:
-            in_test = self.test_block is not None and not self._to_tell  # who waits is called, as in production
-            if in_test and self.test_block not in self.connection.atomic_blocks:
+            if self.test_block is not None and self.test_block not in self.connection.atomic_blocks:
                 self._end_in_test()
         elif not self.connection.run_commit_hooks_on_set_autocommit_on:
             self.state = "gone"
 
     def _end_in_test(self) -> None:
-        # The transaction of a `TestCase` never commits. The outermost block inside of it has ended, which counts, and
-        # nobody else shall find the marker: `captureOnCommitCallbacks` gives all callbacks to the test.
-        self.state = "gone" if self.connection.needs_rollback else "kept"
-        self.connection.run_on_commit = [entry for entry in self.connection.run_on_commit if entry[1] is not self]
+        # The transaction of a `TestCase` never commits. The outermost block inside of it has ended, which counts.
+        # A rolled-back savepoint has taken the marker along; without one, the test's transaction is to be rolled back.
+        rolls_back = self.connection.needs_rollback and not self.test_block.savepoint
+        self.state = "gone" if rolls_back else "kept"
+        if self.state == "gone" or not self._to_tell:
+            # Nobody else shall find it: `captureOnCommitCallbacks` gives all callbacks to the test. That calls it for
+            # those who wait, as a commit does in production.
+            self.connection.run_on_commit = [entry for entry in self.connection.run_on_commit if entry[1] is not self]
 
     def tell_if_gone(self) -> bool:
-        self.look(_waiting(self.connection))
+        if self.state == "open":
+            self.look(_waiting(self.connection))
         if self.state == "gone":
             _call_all(self._to_tell)
         return self.state != "open"
