@@ -58,10 +58,10 @@ class Dispatch:
             self._rolled_back += [intent for intent in self.due if _fates.is_gone(intent)]
             self.due = [intent for intent in self.due if not _fates.is_gone(intent)]
             missing[_ROLLED_BACK] = self._rolled_back
-        if any([intent._judges.all for intent in self.due]):
+        if any(intent._judges.every for intent in self.due):
             allowed: list[Intent] = []
             for intent in self.due:
-                policy = call_in(JUDGING, first_refusing, intent._judges.all, intent)
+                policy = call_in(JUDGING, first_refusing, intent._judges.every, intent)
                 refused = allowed if policy is None else missing.setdefault(f"dropped by {policy!r}", [])
                 refused.append(intent)
             self.due = allowed

@@ -123,7 +123,7 @@ class Intent:
     @property
     def policies(self) -> tuple[Policy, ...]:
         """Every policy it answers to, in the order in which they are asked."""
-        return self._judges.all
+        return self._judges.every
 
     @property
     def local_policies(self) -> tuple[Policy, ...]:

@@ -111,7 +111,7 @@ class Scope:
                     self.transactional = False
         judges = outer.judges
         if self._policy is not None:
-            judges = Judges(judges.local, distinct(*judges.local, self._policy, *judges.all))
+            judges = Judges(judges.local, distinct(*judges.local, self._policy, *judges.every))
         self._context = EnqueueContext(self, outer, judges)
         self._state = "active"
         current.set(self._context)
@@ -221,10 +221,7 @@ class Scope:
         if error is not None and self.discard_reason is None:
             self.discard_reason = f"{type(error).__name__} was raised"
         try:
-            flushes = self.should_flush(error)
-            if flushes is True or flushes is False:
-                return flushes
-            raise UsageError(f"{type(self).__name__}.should_flush returned {flushes!r}: return True or False.")
+            return _true_or_false(self, self.should_flush(error))
         except BaseException:
             self.discard()
             raise
@@ -407,3 +404,9 @@ class Scope:
             f"{self!r} ended after the scope that encloses it, {holder!r}, so nobody takes its intents: "
             "end nested scopes first. They are in undispatched_intents."
         )
+
+
+def _true_or_false(scope: Scope, answer: object) -> bool:
+    if answer is True or answer is False:
+        return answer
+    raise UsageError(f"{type(scope).__name__}.should_flush returned {answer!r}. It must return True or False.")
