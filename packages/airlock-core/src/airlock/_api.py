@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from airlock._configuration import get_configuration
 from airlock._context import JUDGING, call_in, current, ended_error, innermost_open, judging_error, no_scope_error
-from airlock._fates import open_fates, sources
+from airlock._fates import sources
 from airlock._intent import NO_DETAILS, Intent, details, full_name_of
 from airlock._policies import AllowAll, tell_of_enqueue
 from airlock._scope import Scope
@@ -130,8 +130,9 @@ def enqueue(
         scope._check(intent)
     if judges.every:
         call_in(JUDGING, tell_of_enqueue, judges.every, intent)
-    if scope.transactional and sources:
-        intent._fates = open_fates()
+    if scope.transactional:
+        for source in sources:
+            intent._fates += source.open_fates()
     if scope.carriers:
         intent._details = intent._details._replace(carried=tuple([carrier() for carrier in scope.carriers]))
     intent._context = copy_context()

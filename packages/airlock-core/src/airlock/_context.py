@@ -7,7 +7,7 @@ own value of it, and an asyncio task starts with a copy of its parent's.
 from __future__ import annotations
 
 import os
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airlock._errors import NoScopeError, PolicyEnqueueError, ScopeStateError, UsageError
@@ -93,13 +93,10 @@ def leave(context: EnqueueContext) -> list[EnqueueContext]:
 
 
 def call_in(context: EnqueueContext, function: Callable[..., _T], *args: Any) -> _T:
-    """Call a function as if the running code were in another place."""
-    here = current.get()
-    current.set(context)
-    try:
-        return function(*args)
-    finally:
-        current.set(here)
+    """Call a function as if the running code were in another place: in a copy of the context variables."""
+    there = copy_context()
+    there.run(current.set, context)
+    return there.run(function, *args)
 
 
 def judging_error(what: str) -> PolicyEnqueueError:
