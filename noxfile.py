@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import re
 import shutil
 import signal
+import sys
 import tomllib
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -14,19 +16,26 @@ from pathlib import Path
 import nox
 from packaging.requirements import Requirement
 
-nox.needs_version = ">=2025.10.14"
+nox.needs_version = ">=2026.10.20"
 nox.options.default_venv_backend = "uv|virtualenv"
-# An interpreter that is not on the machine is skipped, in CI too, and never downloaded.
+# A Python that is not here is not downloaded. Its sessions are skipped, in CI too, and the last line says so.
 nox.options.error_on_missing_interpreters = False
 nox.options.download_python = "never"
+os.environ["UV_PYTHON_DOWNLOADS"] = "never"
 
-# A shell that starts nox in the background has it, and all that it starts, ignore Ctrl-C, which some tests are about.
+# A shell that starts nox in the background makes it ignore Ctrl-C, and all its children. Some tests need Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent
 WORK = ROOT / ".nox"
 REPORTS = WORK / "reports"
-COVERAGE = WORK / "measured"  # not "coverage", where that session has its environment
+COVERAGE = WORK / "measured"  # not "coverage": a session's environment could be there
+
+# What nox says became of each session. It is read at the end, and one from an earlier run would mislead.
+RESULTS = WORK / "results.json"
+WORK.mkdir(exist_ok=True)
+RESULTS.unlink(missing_ok=True)
+nox.options.report = str(RESULTS)
 
 CORE = ROOT / "packages" / "airlock-core"
 CELERY = ROOT / "packages" / "airlock-celery"
@@ -35,7 +44,7 @@ ALL = ROOT / "packages" / "airlock-all"
 PACKAGES = [CORE, CELERY, DJANGO, ALL]
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
-CELERIES = ["5.4", "5.5", "5.6", "5.7"]
+CELERIES = dict.fromkeys(["5.4", "5.5", "5.6", "5.7"], PYTHONS)
 # The oldest ones that the lowest Celery allows.
 DRIVERS = ["kombu==5.3.4", "amqp==5.1.1", "redis==4.5.2"]
 # What each Django's own metadata and release notes allow.
@@ -45,6 +54,51 @@ DJANGOS = {
     "6.0": ["3.12", "3.13", "3.14"],
     "6.1": ["3.12", "3.13", "3.14"],
 }
+
+
+def every(versions: dict[str, list[str]]) -> list[tuple[str, str]]:
+    """All pairs of a Python and a version that allows it."""
+    return [(python, version) for version, pythons in versions.items() for python in pythons]
+
+
+def enough(versions: dict[str, list[str]]) -> list[tuple[str, str]]:
+    """Fewer pairs: the newest version on every Python, and each older one on the first Python that it allows."""
+    *older, newest = versions
+    return [(versions[version][0], version) for version in older] + [(python, newest) for python in versions[newest]]
+
+
+def named(name: str, pairs: list[tuple[str, str]]) -> list[str]:
+    """The names of the sessions for such pairs."""
+    return [f"{name}({version}-py{python})" for python, version in pairs]
+
+
+def params(pairs: list[tuple[str, str]]) -> list[object]:
+    """The arguments of the sessions for such pairs."""
+    return [nox.param(python, version, id=f"{version}-py{python}") for python, version in pairs]
+
+
+TESTS = [
+    *(f"core-{python}" for python in PYTHONS),
+    *named("celery", enough(CELERIES)),
+    *named("django", enough(DJANGOS)),
+    "integration",
+]
+# What a plain `nox` runs. `nox -s celery django` runs every pair.
+nox.options.sessions = ["lint", "types", *TESTS, "lowest", "docs", "build", "demo"]
+
+
+def show_pyenv() -> None:
+    """Put every Python that pyenv has installed into PATH, for its shims only offer those that are switched on."""
+    root = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
+    path = [entry for entry in os.environ["PATH"].split(os.pathsep) if Path(entry) != root / "shims"]
+    for python in PYTHONS:
+        releases = [version for version in root.glob(f"versions/{python}.*") if version.suffix[1:].isdecimal()]
+        newest_first = sorted(releases, key=lambda version: int(version.suffix[1:]), reverse=True)
+        path += [str(version / "bin") for version in newest_first]
+    os.environ["PATH"] = os.pathsep.join(path)
+
+
+show_pyenv()
 
 
 @nox.session
@@ -84,25 +138,18 @@ def core(session: nox.Session) -> None:
     run_pytest(session, str(CORE / "tests"), measured="core")
 
 
-@nox.session(python=PYTHONS)
-@nox.parametrize("celery", CELERIES, ids=CELERIES)
+@nox.session
+@nox.parametrize("python,celery", params(every(CELERIES)))
 def celery(session: nox.Session, celery: str) -> None:
-    """Test airlock-celery on every supported Python and Celery."""
+    """Test airlock-celery on every supported Python and Celery; a plain `nox` runs some of them."""
     session.install(*group("celery"), "-e", str(CORE), "-e", str(CELERY), f"celery~={celery}.0")
     run_pytest(session, str(CELERY / "tests"), measured=f"celery {celery}")
 
 
 @nox.session
-@nox.parametrize(
-    "python,django",
-    [
-        nox.param(python, version, id=f"{version}-py{python}")
-        for version, pythons in DJANGOS.items()
-        for python in pythons
-    ],
-)
+@nox.parametrize("python,django", params(every(DJANGOS)))
 def django(session: nox.Session, django: str) -> None:
-    """Test airlock-django on every supported Python and Django."""
+    """Test airlock-django on every supported Python and Django; a plain `nox` runs some of them."""
     session.install(*group("django"), "-e", str(CORE), "-e", str(DJANGO), f"django~={django}.0")
     run_pytest(session, str(DJANGO / "tests"), measured=f"django {django}")
 
@@ -159,16 +206,25 @@ def build(session: nox.Session) -> None:
     )
 
 
-@nox.session(requires=["core", "celery", "django", "integration"], default=False)
+@nox.session(default=False)
 def coverage(session: nox.Session) -> None:
-    """Report what no test of the sessions `core`, `celery`, `django` and `integration` has run: nothing may be left."""
+    """Run the tests once more, measured, then report what none of them has run: nothing may be left."""
+    shutil.rmtree(COVERAGE, ignore_errors=True)
+    COVERAGE.mkdir()
+    _to_measure.update(["core", "integration"], map("celery {}".format, CELERIES), map("django {}".format, DJANGOS))
+    for name in [*TESTS, "coverage-report"]:
+        session.notify(name)
+
+
+@nox.session(name="coverage-report", default=False)
+def coverage_report(session: nox.Session) -> None:
+    """The end of `coverage`."""
     session.install(*group("coverage"))
     data = {"COVERAGE_FILE": str(COVERAGE / ".coverage")}
-    measured = [str(path) for path in COVERAGE.iterdir() if path.is_dir()]
-    session.run("coverage", "combine", "--quiet", *measured, env=data)
-    # If some tests had nothing to run on, or were not asked for, something is left.
-    some = session.posargs or any(skipped for _, _, skipped in map(counts, _reports.values()))
-    session.run("coverage", "report", *(["--fail-under=0"] if some else []), env=data)
+    session.run("coverage", "combine", "--quiet", *map(str, COVERAGE.glob("*/")), env=data)
+    # If tests were skipped, or only some were asked for, something is left.
+    partial = session.posargs or any(skipped for _, _, skipped in map(counts, _reports.values()))
+    session.run("coverage", "report", *(["--fail-under=0"] if partial else []), env=data)
 
 
 @nox.session
@@ -239,8 +295,8 @@ def build_wheels(session: nox.Session) -> dict[Path, Path]:
 
 #: The JUnit report of each session that has run pytest so far.
 _reports: dict[str, Path] = {}
-#: The parts of what `coverage` reports that have been measured so far.
-_measured: set[str] = set()
+#: The parts that are to be measured for `coverage`.
+_to_measure: set[str] = set()
 
 
 def run_pytest(
@@ -248,26 +304,21 @@ def run_pytest(
 ) -> None:
     """Run pytest for a session.
 
-    `measured` names the part of what `coverage` reports that is measured by the way, which takes as long again. Another
-    session that would measure the same part, on another Python, does without.
+    `measured` names the part that `coverage` measures here: on the first Python only, as it takes twice as long.
     """
     slug = re.sub(r"[^\w.]+", "-", session.name).strip("-")
-    if not _reports:
-        atexit.register(print_counts)
     _reports[session.name] = report = REPORTS / f"{slug}.xml"
     report.unlink(missing_ok=True)
-    data = COVERAGE / slug
-    shutil.rmtree(data, ignore_errors=True)
 
-    # In two processes, the first of which to finish takes over what the other has not begun: tests in their order, so
-    # that most of those which share a fixture are in one process.
-    processes = ["--numprocesses=2", "--dist=worksteal"]
-    command = ["python", "-m", "pytest", f"--junit-xml={report}", *processes, *args, *session.posargs]
-    # Tests start hundreds of processes. Where nothing is to be compiled once and for all, each would do it anew.
+    # Two workers; an idle one steals work. Each runs its tests in order, so most that share a fixture stay together.
+    workers = ["--numprocesses=2", "--dist=worksteal"]
+    command = ["python", "-m", "pytest", f"--junit-xml={report}", *workers, *args, *session.posargs]
+    # Tests start hundreds of processes. They are slow where each has to compile its modules again.
     env = {"PYTHONDONTWRITEBYTECODE": "", **(env or {})}
-    if measured and measured not in _measured:
-        _measured.add(measured)
-        data.mkdir(parents=True)
+    if measured in _to_measure:
+        _to_measure.remove(measured)
+        data = COVERAGE / slug
+        data.mkdir()
         command[:1] = ["coverage", "run"]
         env |= {"COVERAGE_FILE": str(data / ".coverage"), "COVERAGE_RCFILE": str(ROOT / "pyproject.toml")}
     # After Ctrl-C the tests take some seconds to stop their processes and to remove their databases.
@@ -283,19 +334,35 @@ def counts(report: Path) -> tuple[int, int, int]:
         passed += int(suite.get("tests", 0))
     passed -= failed + skipped
     if not (passed or failed or skipped):
-        # pytest did not come to run a test, which counts as one that failed.
+        # pytest ran no test at all. That counts as a failure.
         failed = 1
     return passed, failed, skipped
 
 
+def skipped_sessions() -> tuple[set[str], list[str]]:
+    """The Pythons that were not found, and the sessions that did not run for want of them."""
+    pythons, sessions = set(), []
+    for result in json.loads(RESULTS.read_text())["sessions"] if RESULTS.exists() else ():
+        if missing := re.fullmatch(r"Python interpreter (\S+) not found", result["reason"] or ""):
+            pythons.add(missing[1])
+            sessions.append(result["signatures"][-1])
+    return pythons, sessions
+
+
+@atexit.register
 def print_counts() -> None:
-    """Print how many tests passed, failed and were skipped, in each session and in all."""
-    found = {name: counts(report) for name, report in _reports.items()}
-    totals = [sum(column) for column in zip(*found.values(), strict=True)]
-    rows = [("session", "passed", "failed", "skipped"), *((name, *map(str, each)) for name, each in found.items())]
-    width = max(len(row[0]) for row in rows)
-    print()
-    for name, *cells in rows:
-        print(f"{name:<{width}}  " + "  ".join(f"{cell:>8}" for cell in cells))
-    print()
-    print("{} passed, {} failed, {} skipped".format(*totals), flush=True)
+    """End with how many tests passed, failed and were skipped, and with the Pythons that were not found."""
+    if _reports:
+        found = {name: counts(report) for name, report in _reports.items()}
+        totals = [sum(column) for column in zip(*found.values(), strict=True)]
+        rows = [("session", "passed", "failed", "skipped"), *((name, *map(str, each)) for name, each in found.items())]
+        width = max(len(row[0]) for row in rows)
+        print()
+        for name, *cells in rows:
+            print(f"{name:<{width}}  " + "  ".join(f"{cell:>8}" for cell in cells))
+        print()
+        print("{} passed, {} failed, {} skipped".format(*totals))
+    pythons, sessions = skipped_sessions()
+    if pythons:
+        print(f"Not found: Python {', '.join(sorted(pythons))}. Not run for want of it: {', '.join(sessions)}.")
+    sys.stdout.flush()

@@ -65,7 +65,7 @@ os.environ["CELERY_BROKER_URL"] = "memory://"
 os.environ["CELERY_RESULT_BACKEND"] = "cache+memory://"
 
 #: What registers Celery's own tasks with every app of a process. Shared tasks, as those of the Django project, join it.
-REGISTER_TASKS_OF_CELERY = set(_state._on_app_finalizers)
+REGISTER_TASKS_OF_CELERY = set(_state._on_app_finalizers)  # noqa: SLF001
 
 # Django can be set up once in a process. The other projects put it out of sight.
 sys.path.insert(0, str(EXAMPLES / "django"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,7 +33,7 @@ class Orders:
     def __init__(
         self, app: Celery, broker: Broker, worker: Process, signals: Signals, environment: dict[str, str]
     ) -> None:
-        #: As in a process of the project that is no worker.
+        #: As it is in the processes that are not workers.
         self.app = app
         self.broker = broker
         self.worker = worker
@@ -46,18 +45,18 @@ class Orders:
         return self.app.tasks[name]
 
     def effects(self) -> str:
-        """Make a queue that no worker consumes, for the effects of one test."""
+        """Make a queue for the effects of one test, which no worker consumes."""
         queue = self.broker.queue(f"effects-{secrets.token_hex(4)}")
         with self.app.connection_for_write() as connection:
             self.app.amqp.queues.new_missing(queue)(connection.default_channel).declare()
         return queue
 
     def taken(self, effects: str) -> list[Any]:
-        """Take what waits in such a queue: what was to be told."""
+        """Take the effects that wait in such a queue: the first argument of each."""
         return [message.payload[0][0] for message in self.broker.take(effects)]
 
     def get(self, task_id: str) -> Any:
-        """The result of a task, when it is there."""
+        """Wait for the result of a task."""
         return self.app.AsyncResult(task_id).get(timeout=60, interval=0.02)
 
 
@@ -65,12 +64,12 @@ class Orders:
 def start_orders(
     celery_worker_process: Callable[..., Process], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Orders]]:
-    """A function that starts a worker of `celery_orders`, with a queue of its own, which stops after the module.
+    """A function that starts a worker of `celery_orders`, with a queue of its own. It stops after the module.
 
-    Asked for the same again, it returns the one that runs.
+    Called with the same arguments again, it returns the worker that runs.
 
     Args:
-        broker: where.
+        broker: its broker.
         task_cls, intercepted, instrumented: what kind of project it is; see `celery_orders`.
         app: the module to start it from.
         env: environment variables besides the present ones.
@@ -97,7 +96,7 @@ def start_orders(
             env = {
                 "AIRLOCK_TEST_CELERY": json.dumps(settings),
                 "AIRLOCK_TEST_KIND": json.dumps(kind),
-                "DJANGO_SETTINGS_MODULE": "",  # what other tests have set for their servers
+                "DJANGO_SETTINGS_MODULE": "",  # other tests set it for their servers
                 **(env or {}),
             }
             worker = celery_worker_process(app, broker, queues=(queue,), env=env, **options)
@@ -105,5 +104,7 @@ def start_orders(
         return started[key]
 
     yield start
-    with ThreadPoolExecutor() as threads:
-        list(threads.map(lambda orders: orders.worker.stop(), started.values()))
+    for orders in started.values():
+        orders.worker.terminate()  # all of them first, as each takes its time
+    for orders in started.values():
+        orders.worker.stop()

@@ -1,308 +1,216 @@
 """What becomes of intents, in so few words that it can be read as the specification.
 
-This is the model that the random programs of test_fate_model.py are compared with. It imports nothing of Airlock's, and
-has nothing in common with the way Airlock does it: here, what becomes of a transaction is written on the transaction,
-and intents look there.
-
-The transactions and savepoints of each database form a tree. Scopes, local policies and `detached()` blocks are inside
-of one another, too, but have nothing to do with that: they may be entered in one transaction and left in another.
+The random programs of test_fate_model.py are compared with this. It imports nothing of Airlock's and works in another
+way: what becomes of a transaction is written on the transaction, and intents look there.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DATABASES = ("default", "other")
 
-#: A method of the model, and its arguments.
-Step = tuple[str, dict[str, Any]]
-
-#: What became of all intents, at some moment.
-Account = dict[str, Any]
-
 
 class SomeError(Exception):
     """Ends a block, or a callback."""
 
 
-class Part:
-    """What is committed or rolled back as one: a transaction, or a savepoint in the part `around` it."""
+@dataclass(eq=False)
+class Transaction:
+    """A transaction, or a savepoint in the one around it."""
 
-    def __init__(self, around: Part | None = None) -> None:
-        self.around = around
-        self.end: Literal["committed", "rolled back"] | None = None
-        #: What waits for the commit of the transaction, each in order.
-        self.flushes: list[Callable[[], None]] = around.flushes if around else []
-        self.callbacks: list[tuple[Atomic, Callable[[], None]]] = around.callbacks if around else []
+    around: Transaction | None
+    must_roll_back: bool = False
+    end: str = "open"
 
-    @property
-    def is_rolled_back(self) -> bool:
-        return self.end == "rolled back" or (self.around is not None and self.around.is_rolled_back)
-
-    @property
-    def is_committed(self) -> bool:
-        return self.end == "committed" and (self.around is None or self.around.is_committed)
-
-
-class Atomic:
-    """An `atomic()` block. Without a savepoint, it belongs to the part around it."""
-
-    def __init__(self, around: Atomic | None, savepoint: bool) -> None:
-        self.around = around
-        self.must_roll_back = False
-        # Django makes no savepoint in what will be rolled back.
-        self.has_own_part = around is None or (savepoint and not around.with_own_part.must_roll_back)
-        self.part = Part(around.innermost_part if around else None) if self.has_own_part else around.innermost_part
-        #: Savepoints made by hand, `transaction.savepoint()`.
-        self.savepoints: list[Part] = []
+    def __post_init__(self) -> None:
+        #: What waits for the commit: flushes, and then `on_commit` callbacks, each with where it was registered.
+        self.flushes: list[Callable[[], None]] = self.around.flushes if self.around else []
+        self.callbacks: list[tuple[Transaction, Callable[[], None]]] = self.around.callbacks if self.around else []
 
     @property
-    def with_own_part(self) -> Atomic:
-        """The block whose end rolls back what fails in this one."""
-        return self if self.has_own_part else self.around.with_own_part
-
-    @property
-    def innermost_part(self) -> Part:
-        return self.savepoints[-1] if self.savepoints else self.part
-
-    @property
-    def is_rolled_back(self) -> bool:
-        """Whether Django drops its callbacks. It does not if savepoints made by hand are rolled back."""
-        block = self.with_own_part
-        return block.part.end == "rolled back" or (block.around is not None and block.around.is_rolled_back)
+    def state(self) -> str:
+        states = {self.end, self.around.state if self.around else self.end}
+        return next(state for state in ("gone", "open", "kept") if state in states)
 
 
+@dataclass(eq=False)
 class Intent:
-    def __init__(self, number: int, is_denied: bool, fate: set[Part]) -> None:
-        #: Tells intents apart, and in which order they were enqueued.
-        self.number = number
-        #: Whether any policy in force where it was enqueued denies it.
-        self.is_denied = is_denied
-        #: The parts that were open where it was enqueued, and those that were where its scope flushed.
-        self.fate = fate
+    number: int
+    is_denied: bool
+    fate: set[Transaction]
 
     @property
-    def is_rolled_back(self) -> bool:
-        return any(part.is_rolled_back for part in self.fate)
-
-    @property
-    def is_committed(self) -> bool:
-        return all(part.is_committed for part in self.fate)
+    def state(self) -> str:
+        states = {"kept", *(transaction.state for transaction in self.fate)}
+        return next(state for state in ("gone", "open", "kept") if state in states)
 
 
-class Policy:
-    """A local policy. It denies the multiples of a number."""
+@dataclass(eq=False)
+class Scope:
+    parent: Scope | None
+    is_transactional: bool
+    lets_through: int | None
+    intents: list[Intent] = field(default_factory=list)
+    #: What it has to answer for since it flushed.
+    due: list[Intent] = field(default_factory=list)
+    dispatched: list[int] = field(default_factory=list)
 
-    def __init__(self, denies: int | None) -> None:
-        self.denies = denies
-
-
-class Scope(Policy):
-    """A scope, with a policy or without; or, if it is detached, a `detached()` block."""
-
-    def __init__(self, around: Scope | None, denies: int | None, lets_through: int | None, is_detached: bool) -> None:
-        super().__init__(denies)
-        #: The scope that captures what this one would flush. There is none for a detached one.
-        self.parent = None if is_detached else around
-        #: When a scope inside flushes, the multiples of this number are not captured.
-        self.lets_through = lets_through
-        #: Whether what is enqueued here depends on transactions.
-        self.is_tied: bool = self.parent.is_tied if self.parent else not is_detached
-        self.intents: list[Intent] = []
-        #: What it has to answer for since it flushed.
-        self.due: list[Intent] = []
-        self.dispatched: list[Intent] = []
-
-    @property
-    def rolled_back(self) -> list[Intent]:
-        return [intent for intent in self.due if intent.is_rolled_back]
-
-    @property
-    def undispatched(self) -> list[Intent]:
-        owed = self.intents or self.due
-        return [intent for intent in owed if intent not in self.dispatched and intent not in self.rolled_back]
-
-    def enclosing(self) -> Iterator[Scope]:
-        scope = self.parent
-        while scope:
-            yield scope
-            scope = scope.parent
+    def account(self) -> dict[str, list[int]]:
+        gone = [intent.number for intent in self.due if intent.state == "gone"]
+        owed = [intent.number for intent in self.intents or self.due]
+        undispatched = [number for number in owed if number not in gone and number not in self.dispatched]
+        return {"dispatched": list(self.dispatched), "undispatched": undispatched, "rolled back": gone}
 
 
 class Model:
     """Takes the steps of a program.
 
     Args:
-        is_test_case: whether the program runs inside a `TestCase`. There, Django does not run `on_commit` callbacks.
-            Nothing else makes a difference.
+        in_test_case: whether it runs inside a `TestCase`, where nobody calls what waits for a commit.
     """
 
-    def __init__(self, *, is_test_case: bool) -> None:
-        self.is_test_case = is_test_case
-        #: The open blocks, innermost last.
-        self.atomics: dict[str, list[Atomic]] = {database: [] for database in DATABASES}
-        #: What the running code is inside of, innermost last.
-        self.here: list[Policy] = []
-        #: Scopes that were left, and neither flushed nor discarded yet.
-        self.left: list[Scope] = []
-        self.scopes: list[Scope] = []
+    def __init__(self, *, in_test_case: bool) -> None:
+        self.in_test_case = in_test_case
         self.count = 0
-        #: What the program saves in each database: a number, and the part it does that in.
-        self.saved: dict[str, list[tuple[int, Part | None]]] = {database: [] for database in DATABASES}
+        self.open: dict[str, list[Transaction]] = {database: [] for database in DATABASES}
+        self.scopes: list[Scope] = []
+        #: The scopes that the running code is in, and what the policies there deny; innermost last.
+        self.inside: list[Scope] = []
+        self.denied: list[int | None] = []
+        self.left: list[Scope] = []
         self.dispatched: list[int] = []
-        #: What was enqueued outside of any scope.
         self.refused: list[int] = []
+        self.saved: dict[str, list[tuple[int, Transaction | None]]] = {database: [] for database in DATABASES}
 
     # Intents
 
     def enqueue(self) -> None:
         self.count += 1
-        for database, atomics in self.atomics.items():
-            if not (atomics and atomics[-1].with_own_part.must_roll_back):  # there, no query may be made
-                self.saved[database].append((self.count, atomics[-1].innermost_part if atomics else None))
-        scope = self.scope_here()
-        if scope is None:
+        for database, transactions in self.open.items():
+            if not (transactions and transactions[-1].must_roll_back):  # there, no query may be made
+                self.saved[database].append((self.count, transactions[-1] if transactions else None))
+        if not self.inside:
             self.refused.append(self.count)
             return
-        is_denied = any(policy.denies and self.count % policy.denies == 0 for policy in self.here)
-        scope.intents.append(Intent(self.count, is_denied, self.open_parts() if scope.is_tied else set()))
+        scope = self.inside[-1]
+        is_denied = any(number and self.count % number == 0 for number in self.denied)
+        scope.intents.append(Intent(self.count, is_denied, self.open_here(scope)))
 
-    def scope_here(self) -> Scope | None:
-        return next((block for block in reversed(self.here) if isinstance(block, Scope)), None)
+    def enqueue_without_autocommit(self, database: str) -> None:
+        if not self.open[database] and self.inside and self.inside[-1].is_transactional:
+            self.count += 1
+            self.refused.append(self.count)
 
-    def open_parts(self) -> set[Part]:
-        return {atomics[-1].innermost_part for atomics in self.atomics.values() if atomics}
+    def open_here(self, scope: Scope) -> set[Transaction]:
+        return {open_[-1] for open_ in self.open.values() if open_} if scope.is_transactional else set()
 
     # Scopes and policies
 
-    def enter_policy(self, denies: int) -> None:
-        self.here.append(Policy(denies))
+    @contextmanager
+    def policy(self, denies: int) -> Iterator[None]:
+        self.denied.append(denies)
+        try:
+            yield
+        finally:
+            self.denied.pop()
 
-    def enter_scope(self, denies: int | None = None, lets_through: int | None = None) -> None:
-        self._enter(Scope(self.scope_here(), denies, lets_through, is_detached=False))
+    def detached(self) -> Any:
+        return self.scope(is_detached=True)
 
-    def enter_detached(self) -> None:
-        self._enter(Scope(self.scope_here(), None, None, is_detached=True))
-
-    def _enter(self, scope: Scope) -> None:
-        self.here.append(scope)
+    @contextmanager
+    def scope(
+        self,
+        *,
+        is_detached: bool = False,
+        denies: int | None = None,
+        lets_through: int | None = None,
+        later: bool = False,
+        **_: Any,
+    ) -> Iterator[None]:
+        around = None if is_detached or not self.inside else self.inside[-1]
+        scope = Scope(around, around.is_transactional if around else not is_detached, lets_through)
+        later = later and not self.inside
         self.scopes.append(scope)
+        self.inside.append(scope)
+        try:
+            with self.policy(denies or 0):
+                yield
+        except SomeError:
+            if not later:
+                scope.intents = []
+            raise
+        finally:
+            self.inside.pop()
+            self.left.append(scope) if later else self.flush(scope)
 
-    def leave(self, error: bool = False) -> None:
-        if self.here and isinstance(scope := self.here.pop(), Scope):
-            self._end(scope, error)
-
-    def leave_and_end_later(self) -> None:
-        scopes = [block for block in self.here if isinstance(block, Scope)]
-        if scopes and scopes == self.here[-1:]:  # not a nested one, which may not end after the one around it
-            self.left.append(scopes[0])
-            self.here.pop()
-
-    def end_left(self, error: bool = False) -> None:
+    def flush_left(self) -> None:
         if self.left:
-            self._end(self.left.pop(0), error)
+            self.flush(self.left.pop(0))
 
-    def _end(self, scope: Scope, error: bool) -> None:
-        intents, scope.intents = scope.intents, []
-        if not error:
-            self._flush(scope, intents)
-
-    def _flush(self, scope: Scope, passing: list[Intent]) -> None:
-        for around in scope.enclosing():
-            let_through = [it for it in passing if around.lets_through and it.number % around.lets_through == 0]
-            around.intents += [intent for intent in passing if intent not in let_through]
-            around.intents.sort(key=lambda intent: intent.number)
-            passing = let_through
+    def flush(self, scope: Scope) -> None:
+        passing, scope.intents, around = scope.intents, [], scope.parent
+        while around:
+            captured = [intent for intent in passing if not (n := around.lets_through) or intent.number % n]
+            around.intents = sorted(around.intents + captured, key=lambda intent: intent.number)
+            passing = [intent for intent in passing if intent not in captured]
+            around = around.parent
         # Policies are not asked about what was rolled back by now, and nobody owes what they deny.
-        scope.due = [intent for intent in passing if intent.is_rolled_back or not intent.is_denied]
-        open_parts = self.open_parts() if scope.is_tied else set()
+        scope.due = [intent for intent in passing if intent.state == "gone" or not intent.is_denied]
+        for intent in scope.due:
+            intent.fate |= self.open_here(scope)
 
         def dispatch() -> None:
             for intent in scope.due:
-                if intent.is_committed and intent not in scope.dispatched:
-                    scope.dispatched.append(intent)
+                if intent.state == "kept" and intent.number not in scope.dispatched:
+                    scope.dispatched.append(intent.number)
                     self.dispatched.append(intent.number)
 
-        for intent in scope.due:
-            intent.fate |= open_parts
-        for part in open_parts:
-            part.flushes.append(dispatch)
+        for transaction in self.open_here(scope):
+            transaction.flushes.append(dispatch)
         dispatch()
 
     # Transactions
 
-    def begin(self, database: str, savepoint: bool = True, durable: bool = False) -> None:
-        atomics = self.atomics[database]
-        atomics.append(Atomic(atomics[-1] if atomics else None, savepoint))
+    @contextmanager
+    def atomic(self, database: str, savepoint: bool) -> Iterator[None]:
+        around = self.open[database][-1] if self.open[database] else None
+        # Django makes no savepoint in what will be rolled back.
+        is_part_of_it = around and (around.must_roll_back or not savepoint)
+        transaction = around if around and is_part_of_it else Transaction(around)
+        self.open[database].append(transaction)
+        try:
+            yield
+        except SomeError:
+            transaction.must_roll_back = True
+            raise
+        finally:
+            self.open[database].pop()
+            if transaction is not around:
+                transaction.end = "gone" if transaction.must_roll_back else "kept"
+                if transaction.state == "kept" and not self.in_test_case:
+                    for dispatch in transaction.flushes:
+                        dispatch()
+                    for where, callback in transaction.callbacks:  # those behind one that raises are lost
+                        if where.state == "kept":
+                            callback()
 
     def set_rollback(self, database: str) -> None:
-        if atomics := self.atomics[database]:
-            atomics[-1].with_own_part.must_roll_back = True
+        if self.open[database]:
+            self.open[database][-1].must_roll_back = True
 
-    def end(self, database: str, error: bool = False) -> None:
-        atomics = self.atomics[database]
-        block = atomics.pop()
-        for savepoint in block.savepoints:
-            savepoint.end = "committed"
-        if not block.has_own_part:
-            atomics[-1].with_own_part.must_roll_back |= error
-            return
-        block.part.end = "rolled back" if error or block.must_roll_back else "committed"
-        if block.part.is_committed:
-            self._committed(block.part)
-
-    def _committed(self, transaction: Part) -> None:
-        for dispatch in transaction.flushes:
-            dispatch()
-        with suppress(SomeError):  # after one that raises, Django drops all callbacks that come later
-            for block, callback in transaction.callbacks:
-                if not block.is_rolled_back:
-                    callback()
-
-    def on_commit(self, database: str, steps: list[Step], raises: bool = False) -> None:
-        def callback() -> None:
-            for method, arguments in steps:
-                getattr(self, method)(**arguments)
-            if raises:
-                raise SomeError
-
-        if self.is_test_case:
-            return
-        if atomics := self.atomics[database]:
-            atomics[-1].part.callbacks.append((atomics[-1], callback))
-        else:
-            with suppress(SomeError):
-                callback()
-
-    def savepoint(self, database: str) -> None:
-        if (atomics := self.atomics[database]) and not atomics[-1].with_own_part.must_roll_back:
-            atomics[-1].savepoints.append(Part(atomics[-1].innermost_part))
-
-    def end_savepoint(self, database: str, end: Literal["committed", "rolled back"]) -> None:
-        atomics = self.atomics[database]
-        if atomics and atomics[-1].savepoints and not atomics[-1].with_own_part.must_roll_back:
-            atomics[-1].savepoints.pop().end = end
+    def on_commit(self, database: str, callback: Callable[[], None]) -> None:
+        if self.open[database]:
+            self.open[database][-1].callbacks.append((self.open[database][-1], callback))
+        elif not self.in_test_case:
+            callback()
 
     # What should be found
 
-    def account(self) -> Account:
-        return {
-            "dispatched": list(self.dispatched),
-            "refused": list(self.refused),
-            "of each scope": [
-                {
-                    "dispatched": [intent.number for intent in scope.dispatched],
-                    "undispatched": [intent.number for intent in scope.undispatched],
-                    "rolled back": [intent.number for intent in scope.rolled_back],
-                }
-                for scope in self.scopes
-            ],
-        }
-
     def committed(self, database: str) -> list[int]:
-        """The numbers that the database should hold at the end."""
-        return [number for number, part in self.saved[database] if part is None or part.is_committed]
+        return [number for number, where in self.saved[database] if where is None or where.state == "kept"]

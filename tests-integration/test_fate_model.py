@@ -1,45 +1,64 @@
-"""Random programs share the fate of their transactions, in production and in a `TestCase`, on SQLite and on PostgreSQL.
+"""Random programs: what becomes of their intents is what the model in fate_model.py says.
 
-A program begins and ends `atomic()` blocks on two databases, and scopes, local policies and `detached()` blocks across
-these; it makes savepoints by hand, rolls back, raises, registers `on_commit` callbacks that do such things themselves,
-and enqueues. It runs twice: as it would in production, and inside a Django `TestCase`. What became of its intents is
-compared, after every step, with what the model in fate_model.py says.
-
-`AIRLOCK_TEST_PROGRAMS` is the number of programs on each database.
+A program is nested data: blocks of `atomic()` on two databases, scopes, policies and `detached()`, of which some raise;
+`on_commit` callbacks that contain such blocks; and `enqueue`. It runs as in production and in a `TestCase`, on every
+database. `AIRLOCK_TEST_PROGRAMS` is their number on each.
 """
 
 from __future__ import annotations
 
 import os
 import unittest
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.conf import settings as django_settings
 from django.db import connections, transaction
-from django.db.transaction import atomic
 from django.test import TestCase
 from django.utils.functional import empty
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 import airlock
 from airlock.integrations.django import DjangoScope
-from fate_model import DATABASES, Account, Model, SomeError, Step
-from services import needed, postgresql_database
+from fate_model import DATABASES, Model, SomeError
+from services import mariadb_database, needed, postgresql_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airlock import Intent
 
-PROGRAMS = int(os.environ.get("AIRLOCK_TEST_PROGRAMS", "1000"))
+PROGRAMS = int(os.environ.get("AIRLOCK_TEST_PROGRAMS", "300"))
 
-# The real thing
+#: One of `[method of the world, arguments]`, `["on_commit", database, raises, program]` and
+#: `[method that returns a context manager, arguments, raises, program]`.
+Step = list[Any]
+Program = list[Step]
+
+
+def run(world: Any, program: Program, journal: list[list[int]]) -> None:
+    """Let the model, or the real thing, take each step; note in the journal what was dispatched by then."""
+    for step in program:
+        with suppress(SomeError):
+            match step:
+                case ["on_commit", database, raises, callback]:
+                    world.on_commit(database, partial(run_body, world, callback, raises, journal))
+                case [method, arguments, raises, body]:
+                    with getattr(world, method)(**arguments):
+                        run_body(world, body, raises, journal)
+                case [method, arguments]:
+                    getattr(world, method)(**arguments)
+        journal.append(sorted(world.dispatched))
+
+
+def run_body(world: Any, body: Program, raises: bool, journal: list[list[int]]) -> None:
+    run(world, body, journal)
+    if raises:
+        raise SomeError
 
 
 class Denies(airlock.AllowAll):
@@ -47,12 +66,12 @@ class Denies(airlock.AllowAll):
         self.multiples_of = multiples_of
 
     def allows(self, intent: Intent) -> bool:
-        return intent.args[0] % self.multiples_of != 0
+        return bool(intent.args[0] % self.multiples_of)
 
 
-class LetsThrough(DjangoScope):
-    def __init__(self, policy: airlock.Policy | None, *, executor: airlock.Executor | None, multiples_of: int) -> None:
-        super().__init__(policy, executor=executor)
+class LetsThrough(airlock.Scope):
+    def __init__(self, *, multiples_of: int, **arguments: Any) -> None:
+        super().__init__(**arguments)
         self.multiples_of = multiples_of
 
     def before_descendant_flushes(self, exiting_scope: airlock.Scope, intents: list[Intent]) -> list[Intent]:
@@ -60,146 +79,98 @@ class LetsThrough(DjangoScope):
 
 
 class World:
-    """Takes the steps of a program for real."""
+    """Takes the steps of a program for real. The methods are those of the model."""
 
-    def __init__(self, *, is_test_case: bool) -> None:
-        self.is_test_case = is_test_case
-        self.atomics: dict[str, list[Any]] = {database: [] for database in DATABASES}
-        #: Those made by hand in each of these blocks.
-        self.savepoints: dict[str, list[list[str]]] = {database: [] for database in DATABASES}
-        self.here: list[Any] = []
-        self.left: list[Any] = []
-        self.scopes: list[Any] = []
+    def __init__(self, *, in_test_case: bool) -> None:
+        self.in_test_case = in_test_case
         self.count = 0
+        self.depth = dict.fromkeys(DATABASES, 0)
+        self.scopes: list[airlock.Scope] = []
+        self.left: list[airlock.Scope] = []
         self.dispatched: list[int] = []
         self.refused: list[int] = []
-
-    def run(self, program: list[Step], expected: list[Account], saved: dict[str, list[int]]) -> None:
         for database in DATABASES:
             with connections[database].cursor() as cursor:
                 cursor.execute("CREATE TEMPORARY TABLE IF NOT EXISTS saved (number integer)")
                 cursor.execute("DELETE FROM saved")
-        try:
-            for (method, arguments), account in zip(program, expected, strict=True):
-                getattr(self, method)(**arguments)
-                assert self.account() == account, f"{self} after {method}({arguments})"
-            assert {database: self.committed(database) for database in DATABASES} == saved, self
-        finally:
-            # There are some left only if it failed.
-            for blocks in self.atomics.values():
-                while blocks:
-                    blocks.pop().__exit__(*error_info(True))
-
-    def account(self) -> Account:
-        return {
-            "dispatched": list(self.dispatched),
-            "refused": list(self.refused),
-            "of each scope": [
-                {
-                    "dispatched": numbers_of(scope.dispatched_intents),
-                    "undispatched": numbers_of(scope.undispatched_intents),
-                    # A detached one knows none.
-                    "rolled back": sorted(numbers_of(getattr(scope, "rolled_back_intents", []))),
-                }
-                for scope in self.scopes
-            ],
-        }
-
-    def __repr__(self) -> str:
-        return "in a TestCase" if self.is_test_case else "in production"
-
-    # Intents
 
     def enqueue(self) -> None:
         self.count += 1
         for database in DATABASES:
-            if not (self.atomics[database] and transaction.get_rollback(database)):
+            if not (self.depth[database] and transaction.get_rollback(database)):
                 with connections[database].cursor() as cursor:
                     cursor.execute("INSERT INTO saved VALUES (%s)", [self.count])
+        if self.in_test_case and airlock.get_current_scope() is None:
+            # Where a callback waits, which might be what enqueues, Airlock makes a scope for it.
+            self.refused.append(self.count)
+            return
         try:
             airlock.enqueue(self.dispatched.append, self.count)
         except airlock.NoScopeError:
             self.refused.append(self.count)
 
-    # Scopes and policies
+    def enqueue_without_autocommit(self, database: str) -> None:
+        scope = airlock.get_current_scope()
+        if not self.depth[database] and scope and scope.transactional:
+            self.count += 1
+            if not self.in_test_case:  # where Django does not let anybody
+                transaction.set_autocommit(False, database)
+                with pytest.raises(airlock.UsageError):
+                    airlock.enqueue(self.dispatched.append, self.count)
+                transaction.rollback(database)
+                transaction.set_autocommit(True, database)
+            self.refused.append(self.count)
 
-    def enter_policy(self, denies: int) -> None:
-        self._enter(airlock.policy(Denies(denies)))
+    def policy(self, denies: int) -> Any:
+        return airlock.policy(Denies(denies))
 
-    def enter_scope(self, denies: int | None = None, lets_through: int | None = None) -> None:
+    @contextmanager
+    def detached(self) -> Iterator[None]:
+        with airlock.detached() as scope:
+            self.scopes.append(scope)
+            yield
+
+    @contextmanager
+    def scope(self, denies: int | None, lets_through: int | None, later: bool, is_plain: bool) -> Iterator[None]:
         policy = Denies(denies) if denies else None
         if lets_through:
-            self._enter(airlock.scope(policy, _cls=LetsThrough, multiples_of=lets_through))
+            scope: airlock.Scope = LetsThrough(policy=policy, multiples_of=lets_through)
         else:
-            self._enter(airlock.scope(policy, _cls=DjangoScope))
-
-    def enter_detached(self) -> None:
-        self._enter(airlock.detached())
-
-    def _enter(self, block: Any) -> None:
-        block.__enter__()
-        self.here.append(block)
-        if isinstance(block, airlock.Scope):
-            self.scopes.append(block)
-
-    def leave(self, error: bool = False) -> None:
-        if self.here:
-            self.here.pop().__exit__(*error_info(error))
-
-    def leave_and_end_later(self) -> None:
-        scopes = [block for block in self.here if isinstance(block, airlock.Scope)]
-        if scopes and scopes == self.here[-1:]:
-            self.left.append(self.here.pop())
-            scopes[0].exit()
-
-    def end_left(self, error: bool = False) -> None:
-        if self.left:
-            scope = self.left.pop(0)
-            if error:
-                scope.discard()
+            scope = airlock.Scope(policy) if is_plain else DjangoScope(policy)
+        self.scopes.append(scope)
+        with ExitStack() as leaving:
+            if later and airlock.get_current_scope() is None:
+                scope.enter()
+                leaving.callback(self.left.append, scope)
+                leaving.callback(scope.exit)
             else:
-                scope.flush()
+                leaving.enter_context(scope)
+            yield
 
-    # Transactions
+    def flush_left(self) -> None:
+        if self.left:
+            self.left.pop(0).flush()
 
-    def begin(self, database: str, savepoint: bool = True, durable: bool = False) -> None:
-        # The one known difference: nothing tells of the end of a test case's outermost block if it has no savepoint.
-        savepoint |= self.is_test_case and not self.atomics[database]
-        block = atomic(database, savepoint=savepoint, durable=durable)
-        block.__enter__()
-        self.atomics[database].append(block)
-        self.savepoints[database].append([])
+    @contextmanager
+    def atomic(self, database: str, savepoint: bool) -> Iterator[None]:
+        # In a test case, the outermost block without a savepoint would be a part of the one around the test.
+        savepoint |= self.in_test_case and not self.depth[database]
+        try:
+            with transaction.atomic(database, savepoint=savepoint):
+                self.depth[database] += 1
+                try:
+                    yield
+                finally:
+                    self.depth[database] -= 1
+        finally:
+            assert self.in_test_case or connections[database].in_atomic_block == bool(self.depth[database])
 
     def set_rollback(self, database: str) -> None:
-        if self.atomics[database]:
+        if self.depth[database]:
             transaction.set_rollback(True, database)
 
-    def end(self, database: str, error: bool = False) -> None:
-        self.savepoints[database].pop()
-        with suppress(SomeError):  # of a callback
-            self.atomics[database].pop().__exit__(*error_info(error))
-
-    def on_commit(self, database: str, steps: list[Step], raises: bool = False) -> None:
-        def callback() -> None:
-            for method, arguments in steps:
-                getattr(self, method)(**arguments)
-            if raises:
-                raise SomeError
-
-        with suppress(SomeError):
-            transaction.on_commit(callback, database)
-
-    def savepoint(self, database: str) -> None:
-        if self.atomics[database] and not transaction.get_rollback(database):
-            self.savepoints[database][-1].append(transaction.savepoint(database))
-
-    def end_savepoint(self, database: str, end: Literal["committed", "rolled back"]) -> None:
-        if self.atomics[database] and self.savepoints[database][-1] and not transaction.get_rollback(database):
-            savepoint = self.savepoints[database][-1].pop()
-            if end == "committed":
-                transaction.savepoint_commit(savepoint, database)
-            else:
-                transaction.savepoint_rollback(savepoint, database)
+    def on_commit(self, database: str, callback: Callable[[], None]) -> None:
+        transaction.on_commit(callback, database)
 
     def committed(self, database: str) -> list[int]:
         with connections[database].cursor() as cursor:
@@ -207,181 +178,101 @@ class World:
             return [number for (number,) in cursor.fetchall()]
 
 
-def error_info(error: bool) -> tuple[Any, Any, Any]:
-    return (SomeError, SomeError(), None) if error else (None, None, None)
+def account(scope: airlock.Scope) -> dict[str, list[int]]:
+    return {
+        "dispatched": [intent.args[0] for intent in scope.dispatched_intents],
+        "undispatched": [intent.args[0] for intent in scope.undispatched_intents],
+        "rolled back": sorted(intent.args[0] for intent in scope.rolled_back_intents),
+    }
 
 
-def numbers_of(intents: list[Any]) -> list[int]:
-    return [intent.args[0] for intent in intents]
+def compare(program: Program, *, in_test_case: bool) -> None:
+    model, world = Model(in_test_case=in_test_case), World(in_test_case=in_test_case)
+    expected: list[list[int]] = []
+    journal: list[list[int]] = []
+    run(model, program, expected)
+    run(world, program, journal)
+    assert journal == expected
+    for database in DATABASES:
+        with transaction.atomic(database):  # where a callback raised, Django is in the middle of a commit until then
+            pass
+    assert [account(scope) for scope in world.scopes] == [scope.account() for scope in model.scopes]
+    assert world.refused == model.refused
+    for database in DATABASES:
+        assert world.committed(database) == model.committed(database)
 
 
-def in_test_case(run: Callable[[], None]) -> None:
-    raised: list[Exception] = []
-
-    class Wrapped(TestCase):
+def compare_in_test_case(program: Program) -> None:
+    class InTestCase(TestCase):
         databases = DATABASES
 
         def runTest(self) -> None:  # noqa: N802 - so unittest calls it
             try:
-                run()
-            except Exception as error:
-                raised.append(error)
+                compare(program, in_test_case=True)
+            except AssertionError as error:
+                errors.append(error)
 
-    unittest.TestSuite([Wrapped()]).debug()
-    if raised:
-        raise raised[0]
+    errors: list[AssertionError] = []
+    unittest.TestSuite([InTestCase()]).debug()
+    if errors:
+        raise errors[0]
 
 
-# Random programs
+databases = st.sampled_from(DATABASES)
+raises = st.sampled_from([False, False, False, True])  # most things end well, or programs would come to nothing
+numbers = st.sampled_from([None, None, None, 2, 3])
+enqueues = st.just(["enqueue", {}])
+leaves = st.one_of(
+    enqueues,
+    enqueues,
+    enqueues,
+    st.just(["flush_left", {}]),
+    st.tuples(
+        st.sampled_from(["set_rollback", "enqueue_without_autocommit"]), st.fixed_dictionaries({"database": databases})
+    ),
+).map(list)
 
-databases = st.runner().flatmap(lambda program: st.sampled_from(program.databases))
-databases_in_transaction = st.runner().flatmap(
-    lambda program: st.sampled_from([database for database in DATABASES if program.model.atomics[database]])
+
+def blocks(bodies: st.SearchStrategy[Program]) -> st.SearchStrategy[Step]:
+    transactions = st.fixed_dictionaries({"database": databases, "savepoint": st.sampled_from([True, True, False])})
+    scopes = st.fixed_dictionaries(
+        {"denies": numbers, "lets_through": numbers, "later": st.booleans(), "is_plain": st.booleans()}
+    )
+    policies = st.fixed_dictionaries({"denies": st.sampled_from([2, 3])})
+    return st.one_of(
+        st.tuples(st.just("atomic"), transactions, raises, bodies),
+        st.tuples(st.just("atomic"), transactions, raises, bodies),
+        st.tuples(st.just("scope"), scopes, raises, bodies),
+        st.tuples(st.just("scope"), scopes, raises, bodies),
+        st.tuples(st.just("policy"), policies, raises, bodies),
+        st.tuples(st.just("detached"), st.just({}), raises, bodies),
+        st.tuples(st.just("on_commit"), databases, raises, bodies),
+    ).map(list)
+
+
+programs = st.recursive(
+    st.lists(leaves, max_size=4),
+    lambda bodies: st.lists(leaves | blocks(bodies) | blocks(bodies), max_size=5),
+    max_leaves=20,
 )
-#: Most things end well, or programs would come to nothing.
-errors = st.sampled_from([False, False, False, True])
-maybe_numbers = st.sampled_from([None, None, None, 2, 3])
 
 
-def callbacks() -> Iterator[list[Step]]:
-    """What `on_commit` callbacks do: whatever is opened in them is ended in them."""
-    enqueue: Step = ("enqueue", {})
-    yield [enqueue]
-    yield [("enter_scope", {}), enqueue, ("leave", {})]
-    yield [("leave", {})]
-    yield [("end_left", {})]
-    for database in DATABASES:
-        for error in (False, True):
-            begin: Step = ("begin", {"database": database})
-            end: Step = ("end", {"database": database, "error": error})
-            yield [begin, enqueue, end, enqueue]
-            yield [("enter_scope", {}), enqueue, begin, enqueue, end, ("leave", {})]
-            yield [begin, ("enter_scope", {}), enqueue, ("leave", {}), end]
-            yield [begin, ("leave", {}), enqueue, end]
-            yield [begin, ("end_left", {}), end]
+def with_more_intents(program: Program) -> Program:
+    """The same program that enqueues between all steps."""
+    steps: Program = [["enqueue", {}]]
+    for *step, last in program:
+        steps += [[*step, with_more_intents(last) if isinstance(last, list) else last], ["enqueue", {}]]
+    return steps
 
 
-def on_commit(**arguments: Any) -> Step:
-    return "on_commit", arguments
-
-
-RARER_STEPS: list[Step] = [
-    ("enter_policy", {"denies": 2}),
-    ("enter_policy", {"denies": 3}),
-    ("enter_detached", {}),
-    ("enter_detached", {}),
-    ("set_rollback", {"database": "default"}),
-    ("set_rollback", {"database": "other"}),
-]
-
-
-class RandomPrograms(RuleBasedStateMachine):
-    def __init__(self) -> None:
-        super().__init__()
-        self.program: list[Step] = []
-        self.model = Model(is_test_case=False)
-        self.model_in_test_case = Model(is_test_case=True)
-        self.expected: dict[Model, list[Account]] = {self.model: [], self.model_in_test_case: []}
-        self.enqueues_everywhere = self.scopes_end_first = False
-
-    def take(self, method: str, **arguments: Any) -> None:
-        self.program.append((method, arguments))
-        for model, accounts in self.expected.items():
-            getattr(model, method)(**arguments)
-            accounts.append(model.account())
-        if self.enqueues_everywhere and method != "enqueue" and self.model.scope_here():
-            self.take("enqueue")
-
-    @initialize(
-        databases=st.sampled_from([DATABASES[:1], DATABASES[1:], DATABASES, DATABASES]),
-        enqueues_everywhere=st.booleans(),
-        scopes_end_first=st.booleans(),
-    )
-    def begin_program(self, databases: tuple[str, ...], enqueues_everywhere: bool, scopes_end_first: bool) -> None:
-        self.databases = databases
-        self.enqueues_everywhere = enqueues_everywhere
-        self.scopes_end_first = scopes_end_first
-
-    @precondition(lambda self: self.model.scope_here())
-    @rule()
-    def enqueue(self) -> None:
-        self.take("enqueue")
-
-    @precondition(lambda self: len(self.model.here) < 5)
-    @rule(denies=maybe_numbers, lets_through=maybe_numbers)
-    def enter_scope(self, denies: int | None, lets_through: int | None) -> None:
-        self.take("enter_scope", denies=denies, lets_through=lets_through)
-
-    @precondition(lambda self: self.model.here)
-    @rule(how=st.sampled_from(["flush", "flush", "flush later", "flush later", "discard"]))
-    def leave(self, how: str) -> None:
-        if how == "flush later":
-            self.take("leave_and_end_later")
-        else:
-            self.take("leave", error=how == "discard")
-
-    @precondition(lambda self: self.model.left)
-    @rule(error=errors)
-    def end_left(self, error: bool) -> None:
-        self.take("end_left", error=error)
-
-    @rule(database=databases, how=st.sampled_from(["savepoint", "savepoint", "no savepoint", "by hand", "durable"]))
-    def begin(self, database: str, how: str) -> None:
-        in_transaction = bool(self.model.atomics[database])
-        if how == "by hand" and in_transaction:
-            self.take("savepoint", database=database)
-        elif how == "durable" and not in_transaction:  # Django refuses it inside of another one
-            self.take("begin", database=database, durable=True)
-        else:
-            self.take("begin", database=database, savepoint=how != "no savepoint")
-
-    @precondition(lambda self: any(self.model.atomics.values()))
-    @rule(database=databases_in_transaction, error=errors, by_hand=st.sampled_from([True, True, False]))
-    def end(self, database: str, error: bool, by_hand: bool) -> None:
-        if by_hand and self.model.atomics[database][-1].savepoints:
-            self.take("end_savepoint", database=database, end="rolled back" if error else "committed")
-        else:
-            self.take("end", database=database, error=error)
-
-    @rule(
-        step=st.sampled_from(RARER_STEPS)
-        | st.builds(on_commit, database=databases, steps=st.sampled_from(list(callbacks())), raises=errors)
-    )
-    def take_a_rarer_step(self, step: Step) -> None:
-        method, arguments = step
-        self.take(method, **arguments)
-
-    def teardown(self) -> None:
-        for end in (self.end_scopes, self.end_transactions)[:: 1 if self.scopes_end_first else -1]:
-            end()
-        for model, accounts in self.expected.items():
-            saved = {database: model.committed(database) for database in DATABASES}
-            run = partial(World(is_test_case=model.is_test_case).run, self.program, accounts, saved)
-            Context().run(in_test_case, run) if model.is_test_case else Context().run(run)
-
-    def end_scopes(self) -> None:
-        while any(model.here for model in self.expected):
-            self.take("leave")
-        while any(model.left for model in self.expected):
-            self.take("end_left")
-
-    def end_transactions(self) -> None:
-        for database in DATABASES:
-            while self.model.atomics[database]:
-                self.take("end", database=database)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def two_databases(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Two databases on each back end in turn. Django is configured for so long only: others need one that is not."""
-    if request.param == "sqlite":
-        address = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
-    else:
-        address = needed(postgresql_database)
+    """Two connections to each database in turn. Django is configured for so long only."""
+    address: dict[str, Any] = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+    if request.param != "sqlite":
+        address = needed({"postgresql": postgresql_database, "mariadb": mariadb_database}[request.param])
     django_settings.configure(DATABASES={database: dict(address) for database in DATABASES}, USE_TZ=True)
-    airlock.configure(scope_cls=DjangoScope)
     yield
-    airlock.reset_configuration()
     connections.close_all()
     for database in DATABASES:
         del connections[database]
@@ -392,15 +283,18 @@ def two_databases(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.usefixtures("two_databases")
 @pytest.mark.timeout(900 + PROGRAMS)  # seconds: a failure is made small before it is shown
 @pytest.mark.filterwarnings("ignore:Accessing the database during app initialization")  # there are no apps
-def test_random_programs_share_the_fate_of_their_transactions() -> None:
-    run_state_machine_as_test(
-        RandomPrograms,
-        settings=settings(
-            max_examples=PROGRAMS,
-            stateful_step_count=40,
-            deadline=None,
-            phases=set(Phase) - {Phase.explain},
-            report_multiple_bugs=False,
-            suppress_health_check=[HealthCheck.too_slow],
-        ),
+def test_intents_share_the_fate_of_their_transactions() -> None:
+    @settings(
+        max_examples=PROGRAMS,
+        deadline=None,
+        phases=set(Phase) - {Phase.explain},
+        report_multiple_bugs=False,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
+    @given(programs | programs.map(with_more_intents))
+    def agrees(program: Program) -> None:
+        program = [*program, *[["flush_left", {}]] * 5]
+        Context().run(compare, program, in_test_case=False)
+        Context().run(compare_in_test_case, program)
+
+    agrees()

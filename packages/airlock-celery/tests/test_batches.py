@@ -38,6 +38,7 @@ from airlock.integrations.executors import _celery_batch
 from airlock.integrations.executors import celery as celery_executors
 from airlock.integrations.executors._celery_batch import Batch, OpenBatch, once
 from airlock.integrations.executors.celery import CeleryExecutor
+from services import RUN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,7 +65,7 @@ def transport(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def settings(transport: str, request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """Settings of an app whose broker is of this transport."""
-    own: dict[str, Any] = {"task_default_queue": f"batches-{secrets.token_hex(4)}"}
+    own: dict[str, Any] = {"task_default_queue": f"{RUN}.batches-{secrets.token_hex(4)}"}
     if transport == "filesystem":
         (tmp_path / "messages").mkdir()
         folders = {f"data_folder_{way}": str(tmp_path / "messages") for way in ("in", "out")}

@@ -7,7 +7,6 @@ import importlib
 import socket
 import sys
 import threading
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -506,12 +505,10 @@ def test_its_repr_is_what_a_person_would_write(app: Celery) -> None:
     assert repr(CeleryExecutor(app)) == f"CeleryExecutor({app!r})"
 
 
-def test_another_module_called_airlock_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    unrelated = ModuleType("airlock")
-    unrelated.__path__ = airlock.__path__
+def test_without_airlock_core_the_import_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "airlock.integrations.executors.celery"
     monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "airlock", unrelated)
+    monkeypatch.setitem(sys.modules, "airlock.integrations.executors.sync", None)
 
-    with pytest.raises(ImportError, match=r"Uninstall the distribution `airlock`.*pip install"):
+    with pytest.raises(ImportError, match="airlock-core, and it is not there"):
         importlib.import_module(name)

@@ -374,7 +374,7 @@ def lines_run(call):
 
 def test_nesting_a_thousand_deep_takes_no_recursion(ran):
     depth = 1
-    frame = sys._getframe()
+    frame = sys._getframe()  # noqa: SLF001
     while frame := frame.f_back:
         depth += 1
     limit = sys.getrecursionlimit()

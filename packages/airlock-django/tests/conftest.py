@@ -13,7 +13,6 @@ from django.test.utils import setup_databases, teardown_databases
 from django.urls import path
 
 import airlock
-from services import needed, postgresql_database
 
 
 def pytest_configure():
@@ -38,7 +37,7 @@ def database(request, tmp_path_factory, django_test_environment, django_db_block
         file = tmp_path_factory.mktemp("database") / "test.sqlite3"
         address = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "TEST": {"NAME": str(file)}}
     else:
-        address = dict(needed(postgresql_database))
+        address = dict(request.getfixturevalue("postgresql_database"))
     before = connections.settings["default"]
     connections.settings.update(connections.configure_settings({"default": address}))
     connections["default"] = connections.create_connection("default")

@@ -78,10 +78,10 @@ class TestDjango:
         assert len(set(ids)) == len(ids) == 6
 
     def test_atomic_blocks_are_the_open_ones_and_those_of_the_test_case_are_marked(self, connection, on_database):
-        of_the_test = [block._from_testcase for block in connection.atomic_blocks]
+        of_the_test = [block._from_testcase for block in connection.atomic_blocks]  # noqa: SLF001
         assert of_the_test == ([True] if on_database == "test in a transaction" else [])
         with atomic(), atomic():
-            assert [block._from_testcase for block in connection.atomic_blocks] == [*of_the_test, False, False]
+            assert [block._from_testcase for block in connection.atomic_blocks] == [*of_the_test, False, False]  # noqa: SLF001
         assert len(connection.atomic_blocks) == len(of_the_test)
 
     def test_run_on_commit_has_savepoint_ids_callback_and_robustness_in_order(self, connection):

@@ -15,6 +15,9 @@ from pkgutil import extend_path
 # source trees they do not, and this makes Python look there too.
 __path__ = extend_path(__path__, __name__)
 
+#: Tells this module from the `airlock` of another project; `airlock.integrations.executors.sync` looks.
+__distribution__ = "airlock-core"
+
 from airlock._api import detached, enqueue, get_current_scope, scope
 from airlock._configuration import Configuration, configure, get_configuration, reset_configuration
 from airlock._context import policy

@@ -43,10 +43,11 @@ _UNCHANGED: Any = object()
 
 #: What `configure` was given.
 _configured: dict[str, Any] = {}
-#: What integrations fall back on, such as the settings of Django.
-_providers: list[Callable[[], Mapping[str, Any]]] = []
-#: What holds without providers.
-_built_in = Configuration()
+#: Tells what an integration falls back on, such as the settings of Django.
+_provider: Callable[[], Mapping[str, Any]] | None = None
+#: What was provided last, and what it makes together with what was configured.
+_provided: Mapping[str, Any] = {}
+_current = Configuration()
 
 
 def configure(
@@ -73,7 +74,6 @@ def configure(
     Raises:
         TypeError: if the policy, the executor or a carrier is of the wrong kind.
     """
-    global _built_in
     given = {name: value for name, value in locals().items() if value is not _UNCHANGED}
     if given.get("policy") is not None:
         check_policy(given["policy"])
@@ -84,33 +84,39 @@ def configure(
     if "carriers" in given:
         given["carriers"] = check_carriers(given["carriers"])
     _configured.update(given)
-    _built_in = Configuration(**_configured)
+    _combine(_provided)
 
 
 def get_configuration() -> Configuration:
-    """The defaults in force, read-only: what `configure` was given, else what the installed integrations say."""
-    if not _providers:
-        return _built_in
-    values: dict[str, Any] = {}
-    for provider in _providers:
-        values.update(provider())
-    return Configuration(**{**values, **_configured})
+    """The defaults in force, read-only: what `configure` was given, else what the installed integration says."""
+    if _provider is not None:
+        provided = _provider()
+        if provided is not _provided:
+            _combine(provided)
+    return _current
 
 
 def reset_configuration() -> None:
     """Forget what `configure` was given, and go back to what Airlock and the installed integrations come with."""
-    global _built_in
     _configured.clear()
-    _built_in = Configuration()
+    _combine(_provided)
 
 
 def set_defaults(provider: Callable[[], Mapping[str, Any]]) -> None:
-    """Have an integration say what holds where `configure` was given nothing.
+    """Have an integration say what holds where `configure` was given nothing. The last one to do so is asked.
 
     Args:
-        provider: called whenever a scope is made. Returns some of the arguments of `configure`, by name.
+        provider: called whenever a scope is made. Returns some of the arguments of `configure`, by name. It should
+            return the same object as long as nothing has changed.
     """
-    _providers.append(provider)
+    global _provider
+    _provider = provider
+
+
+def _combine(provided: Mapping[str, Any]) -> None:
+    global _provided, _current
+    _current = Configuration(**{**provided, **_configured})
+    _provided = provided
 
 
 def check_carriers(carriers: Iterable[Carrier]) -> tuple[Carrier, ...]:

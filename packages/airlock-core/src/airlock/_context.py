@@ -7,7 +7,7 @@ own value of it, and an asyncio task starts with a copy of its parent's.
 from __future__ import annotations
 
 import os
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airlock._errors import NoScopeError, PolicyEnqueueError, ScopeStateError, UsageError
@@ -25,13 +25,13 @@ _T = TypeVar("_T")
 class Judges:
     """The policies in force, in the order in which they are asked. Each is there once."""
 
-    __slots__ = ("all", "local")
+    __slots__ = ("every", "local")
 
-    def __init__(self, local: tuple[Policy, ...] = (), all: tuple[Policy, ...] = ()) -> None:
+    def __init__(self, local: tuple[Policy, ...] = (), every: tuple[Policy, ...] = ()) -> None:
         #: Those of `with airlock.policy(...)` blocks, innermost first.
         self.local = local
         #: The local ones, then that of the scope, then those of the scopes around it.
-        self.all = all
+        self.every = every
 
 
 class EnqueueContext:
@@ -93,13 +93,10 @@ def leave(context: EnqueueContext) -> list[EnqueueContext]:
 
 
 def call_in(context: EnqueueContext, function: Callable[..., _T], *args: Any) -> _T:
-    """Call a function as if the running code were in another place."""
-    here = current.get()
-    current.set(context)
-    try:
-        return function(*args)
-    finally:
-        current.set(here)
+    """Call a function as if the running code were in another place: in a copy of the context variables."""
+    there = copy_context()
+    there.run(current.set, context)
+    return there.run(function, *args)
 
 
 def judging_error(what: str) -> PolicyEnqueueError:
@@ -151,7 +148,7 @@ class policy:  # noqa: N801 - used like a function, as `contextlib.suppress` is
         if self._context is not None:
             raise UsageError(f"This airlock.policy({self._policy!r}) is in use: make another one for another block.")
         outer = current.get()
-        judges = Judges(distinct(self._policy, *outer.judges.local), distinct(self._policy, *outer.judges.all))
+        judges = Judges(distinct(self._policy, *outer.judges.local), distinct(self._policy, *outer.judges.every))
         self._context = EnqueueContext(outer.scope, outer, judges)
         current.set(self._context)
 

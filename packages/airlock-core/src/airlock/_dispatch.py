@@ -58,10 +58,10 @@ class Dispatch:
             self._rolled_back += [intent for intent in self.due if _fates.is_gone(intent)]
             self.due = [intent for intent in self.due if not _fates.is_gone(intent)]
             missing[_ROLLED_BACK] = self._rolled_back
-        if any([intent._judges.all for intent in self.due]):
+        if any(intent._judges.every for intent in self.due):
             allowed: list[Intent] = []
             for intent in self.due:
-                policy = call_in(JUDGING, first_refusing, intent._judges.all, intent)
+                policy = call_in(JUDGING, first_refusing, intent._judges.every, intent)
                 refused = allowed if policy is None else missing.setdefault(f"dropped by {policy!r}", [])
                 refused.append(intent)
             self.due = allowed
@@ -100,52 +100,58 @@ class Dispatch:
         try:
             self._try(intents, failed)
         finally:
+            # After all were tried: a handler of the log may fail, too.
             if self._on_error != "stop":
-                self._log(failed)
-        if self._ends_with(failed) or (failed and self._on_error == "raise"):
+                unknown = set(self.unknown)
+                for intent, error in failed.items():
+                    tell_failed(intent, error, intent in unknown)
+        if failed and (self._on_error != "log" or _interruptions(failed)):
             try:
                 raise self._explained(failed)
             finally:
-                failed.clear()  # the traceback of the error holds this frame
+                failed.clear()  # the traceback of the error refers to this frame
 
     def _try(self, intents: Sequence[Intent], failed: dict[Intent, BaseException]) -> None:
-        executor = self._executor
-        if len(intents) > 1 and hasattr(executor, "dispatch_many"):
-            begin = 0
-            while begin < len(intents) and not self._ends_with(failed):
-                tried = intents[begin:]
-                begin += self._note(tried, outcomes_of(executor, tried), failed)
-            return
-        for intent in intents:
-            error = dispatch_one(executor, intent)
-            if error is None:
+        """Have the executor carry out the intents, up to a failure that stops it."""
+        together = len(intents) > 1 and hasattr(self._executor, "dispatch_many")
+        begin = 0
+        while together and begin < len(intents):
+            tried = intents[begin:]
+            outcomes = outcomes_of(self._executor, tried)
+            begin += len(outcomes)
+            stops = self._stops_at(self._note(tried, outcomes, failed))
+            del outcomes  # the traceback of an error refers to this frame
+            if stops:
+                return
+        for intent in intents[begin:]:
+            outcome = dispatch_one(self._executor, intent)
+            if outcome is None:
                 self.dispatched.append(intent)
                 continue
-            self._note([intent], [error], failed)
-            del error  # its traceback leads back to this frame
-            if self._ends_with(failed):
+            stops = self._stops_at(self._note([intent], [outcome], failed))
+            del outcome
+            if stops:
                 return
 
-    def _note(self, intents: Sequence[Intent], outcomes: Sequence[Outcome], failed: dict[Intent, BaseException]) -> int:
-        """Keep account. Returns for how many of the intents there is an outcome."""
-        for intent, outcome in zip(intents, outcomes):
+    def _note(
+        self, tried: Sequence[Intent], outcomes: Sequence[Outcome], failed: dict[Intent, BaseException]
+    ) -> dict[Intent, BaseException]:
+        """Keep account. Returns those that have failed."""
+        failures: dict[Intent, BaseException] = {}
+        for intent, outcome in zip(tried, outcomes, strict=False):
             if outcome is None:
                 self.dispatched.append(intent)
                 intent._context = None
             elif isinstance(outcome, OutcomeUnknown):
                 self.unknown.append(intent)
-                failed[intent] = outcome.error
+                failures[intent] = outcome.error
             else:
-                failed[intent] = outcome
-        return len(outcomes)
+                failures[intent] = outcome
+        failed |= failures
+        return failures
 
-    def _ends_with(self, failed: dict[Intent, BaseException]) -> bool:
-        """Whether nothing more is tried after these failures."""
-        return bool(failed) and (self._on_error == "stop" or bool(_interruptions(failed)))
-
-    def _log(self, failed: dict[Intent, BaseException]) -> None:
-        for intent, error in failed.items():
-            tell_failed(intent, error, intent in self.unknown)
+    def _stops_at(self, failures: dict[Intent, BaseException]) -> bool:
+        return bool(failures) and (self._on_error == "stop" or bool(_interruptions(failures)))
 
     def _explained(self, failures: dict[Intent, BaseException]) -> BaseException:
         # What interrupts, such as Ctrl-C, must not get lost behind what merely failed before it.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
@@ -124,7 +123,7 @@ class Intent:
     @property
     def policies(self) -> tuple[Policy, ...]:
         """Every policy it answers to, in the order in which they are asked."""
-        return self._judges.all
+        return self._judges.every
 
     @property
     def local_policies(self) -> tuple[Policy, ...]:
@@ -150,31 +149,6 @@ class Intent:
             f"name={self.name!r}, origin={self.origin!r}, dispatch_options={dict(self.dispatch_options)!r}, "
             f"local_policies={self.local_policies!r})"
         )
-
-
-class Content:
-    """What a scope holds: the intents enqueued in it, and what it captured from nested ones.
-
-    It is handed over instead of the scope itself, which knows the one that captures it: they would wait for the garbage
-    collector.
-    """
-
-    __slots__ = ("captured", "intents")
-
-    def __init__(self, intents: list[Intent], captured: list[Content]) -> None:
-        self.intents = intents
-        self.captured = captured
-
-    def in_order(self) -> list[Intent]:
-        """All of them, in the order of enqueueing."""
-        found: list[Intent] = []
-        contents = [self]
-        while contents:
-            content = contents.pop()
-            found += content.intents
-            contents += content.captured
-        found.sort(key=attrgetter("_number"))
-        return found
 
 
 def full_name_of(task: Any) -> str:

@@ -8,6 +8,7 @@ policies, waits for open transactions, and gives the rest to the executor.
 from __future__ import annotations
 
 import threading
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from airlock._configuration import get_configuration
@@ -25,7 +26,6 @@ from airlock._context import (
 from airlock._dispatch import Dispatch
 from airlock._errors import ScopeStateError, UsageError
 from airlock._executors import check_executor, wrong_task
-from airlock._intent import Content
 from airlock._policies import check_policy
 from airlock._trace import logger, tell_not_dispatched
 from airlock.integrations.executors.sync import sync_executor
@@ -85,8 +85,8 @@ class Scope:
         self.carriers = defaults.carriers
         self._state: Literal["not entered", "active", "left", "flushed", "discarded", "given up"] = "not entered"
         self._own: list[Intent] = []
-        #: From nested scopes: all that each held, or those of its intents that were not let through.
-        self._captured: list[Content] = []
+        #: Nested scopes, each captured whole, or those of its intents that were not let through.
+        self._captured: list[Scope | list[Intent]] = []
 
     # -- The life of a scope ---------------------------------------------------------------------------------------
 
@@ -107,9 +107,11 @@ class Scope:
             if self.capturable and outer.scope is not None:
                 self._parent = parent = outer.scope
                 self._check, self._outermost_executor = parent._check, parent._outermost_executor
+                if not parent.transactional:  # the parent dispatches at the end of its block, as `detached()` does
+                    self.transactional = False
         judges = outer.judges
         if self._policy is not None:
-            judges = Judges(judges.local, distinct(*judges.local, self._policy, *judges.all))
+            judges = Judges(judges.local, distinct(*judges.local, self._policy, *judges.every))
         self._context = EnqueueContext(self, outer, judges)
         self._state = "active"
         current.set(self._context)
@@ -146,7 +148,8 @@ class Scope:
         if not self._end("flushed") or not (self._own or self._captured):
             return []
         self._fix()
-        passing = self.intents if self._parent is None else self._hand_over(self._parent)
+        parent, self._parent = self._parent, None  # which refers to this scope from now on
+        passing = self.intents if parent is None else self._hand_over(parent)
         if passing:
             self._dispatch = Dispatch(self, passing)
             self.dispatch_all(self._dispatch.allowed())
@@ -218,10 +221,7 @@ class Scope:
         if error is not None and self.discard_reason is None:
             self.discard_reason = f"{type(error).__name__} was raised"
         try:
-            flushes = self.should_flush(error)
-            if flushes is True or flushes is False:
-                return flushes
-            raise UsageError(f"{type(self).__name__}.should_flush returned {flushes!r}: return True or False.")
+            return _true_or_false(self, self.should_flush(error))
         except BaseException:
             self.discard()
             raise
@@ -274,7 +274,17 @@ class Scope:
         """The intents enqueued in this scope or captured from nested ones, in order of enqueueing."""
         if not self._captured:
             return list(self._own)
-        return Content(self._own, self._captured).in_order()
+        found: list[Intent] = []
+        sources: list[Scope | list[Intent]] = [self]
+        while sources:
+            source = sources.pop()
+            if isinstance(source, Scope):
+                found += source._own
+                sources += source._captured
+            else:
+                found += source
+        found.sort(key=attrgetter("_number"))
+        return found
 
     @property
     def own_intents(self) -> list[Intent]:
@@ -356,7 +366,7 @@ class Scope:
     def _hand_over(self, parent: Scope) -> list[Intent]:
         """Have the enclosing scopes capture the intents. Returns those that all of them let through."""
         if type(parent).before_descendant_flushes is Scope.before_descendant_flushes:
-            self._hand_to(parent, Content(self._own, self._captured))
+            self._hand_to(parent, self)
             return []
         passing = self.intents
         decided: list[tuple[Scope, list[Intent]]] = []
@@ -369,7 +379,7 @@ class Scope:
             passing = [intent for intent in passing if intent in let_through]
             holder = holder._parent
         for holder, held in decided:  # when all have decided: one of them may fail to
-            self._hand_to(holder, Content(held, []))
+            self._hand_to(holder, held)
         return passing
 
     def _let_through_by(self, holder: Scope, intents: list[Intent]) -> set[Intent]:
@@ -383,14 +393,20 @@ class Scope:
         self._dispatch = None
         return set(chosen)
 
-    def _hand_to(self, holder: Scope, content: Content) -> None:
+    def _hand_to(self, holder: Scope, handed: Scope | list[Intent]) -> None:
         into = holder._captured
         if holder._state == "active":
-            into.append(content)
-            if holder.is_active or holder._was_in_time(content, into):
+            into.append(handed)
+            if holder.is_active or holder._was_in_time(handed, into):
                 return
         self._dispatch = Dispatch(self, self.intents)
         raise ScopeStateError(
             f"{self!r} ended after the scope that encloses it, {holder!r}, so nobody takes its intents: "
             "end nested scopes first. They are in undispatched_intents."
         )
+
+
+def _true_or_false(scope: Scope, answer: object) -> bool:
+    if answer is True or answer is False:
+        return answer
+    raise UsageError(f"{type(scope).__name__}.should_flush returned {answer!r}. It must return True or False.")

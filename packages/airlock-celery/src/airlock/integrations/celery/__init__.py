@@ -1,6 +1,6 @@
 """Airlock for Celery: tasks whose follow-ups wait for their success, and a way there from `.delay()`."""
 
-# First, as it tells ours from another `airlock`, and says so.
+# First, as it tells Airlock from other projects, and says so.
 import airlock.integrations.executors.celery  # noqa: F401
 
 # isort: split

@@ -67,7 +67,7 @@ _PUBLISHING = {
         *(cls.apply_async for cls in _PUBLISHERS),
         Backend.fallback_chord_unlock,
         Scheduler.apply_async,
-        CeleryExecutor._publish,
+        CeleryExecutor._publish,  # noqa: SLF001 - our own
     )
 }
 
@@ -140,9 +140,9 @@ class _Intercept:
             self._patch(Task, "retry", noting_retries(vars(Task)["retry"]))
             self._patch(Task, "on_replace", noting_replacements(vars(Task)["on_replace"]))
             state: Any = _state
-            apps: Any = state._get_active_apps() if self._app is None else [self._app]
+            apps: Any = state._get_active_apps() if self._app is None else [self._app]  # noqa: SLF001 - no public list of apps
             for app in apps:
-                for task in app._tasks.values():
+                for task in app._tasks.values():  # noqa: SLF001 - `app.tasks` would finalize the app
                     self._wrap_runs(task)
 
     def uninstall(self) -> None:
@@ -181,7 +181,7 @@ class _Intercept:
             return
         self._patches.append((cls, "run", *wrap_runs(cls, _run_intercepted)))
         if "_orig_run" in vars(task):  # autoretry has taken the `run` of before
-            self._patch(task, "_orig_run", wrapped_run(task, task._orig_run, _run_intercepted))
+            self._patch(task, "_orig_run", wrapped_run(task, task._orig_run, _run_intercepted))  # noqa: SLF001 - no other way
 
 
 class _Binding:

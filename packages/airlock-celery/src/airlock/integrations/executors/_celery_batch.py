@@ -122,7 +122,7 @@ class _CollectingBatch(Batch, ABC):
 
     def __init__(self, app: Celery, producer: Any) -> None:
         super().__init__(app, producer)
-        self._publish = producer._publish
+        self._publish = producer._publish  # noqa: SLF001 - what is left to do when a message is ready
         self._maybe_declare = producer.maybe_declare
         self._channel: Any = None
         #: Whose attributes were replaced, which, and what they had of their own in that place.
@@ -250,7 +250,7 @@ class _CollectingBatch(Batch, ABC):
         return self._lost
 
     def _as_celery_raises(self, error: BaseException) -> BaseException:
-        around = self.producer.connection._reraise_as_library_errors()
+        around = self.producer.connection._reraise_as_library_errors()  # noqa: SLF001 - as Kombu itself does
         around.__enter__()
         try:
             around.__exit__(type(error), error, error.__traceback__)
@@ -365,7 +365,7 @@ class _RedisBatch(_CollectingBatch):
         unanswered = self._waiting()[::-1]
         is_sent = False
         try:
-            prefixed = self._channel.client._prefix_args if self._channel.global_keyprefix else list
+            prefixed = self._channel.client._prefix_args if self._channel.global_keyprefix else list  # noqa: SLF001
             commands = [prefixed(command) for _, command in self._commands]
             self._forget()
             with _connection_of(self._channel) as connection:
@@ -851,7 +851,7 @@ def _put_off_subscriptions_of(backend: Any) -> None:
 def _naming(connection: Any) -> Iterator[None]:
     """Raise what goes wrong as Celery does, with the address of the broker."""
     try:
-        with connection._reraise_as_library_errors():
+        with connection._reraise_as_library_errors():  # noqa: SLF001 - as Kombu itself does
             yield
     except Exception as error:
         error.add_note(f"The broker at {connection.as_uri()} cannot be reached.")

@@ -4,12 +4,12 @@ Add `"airlock.integrations.django.AirlockMiddleware"` to `MIDDLEWARE`, and, for 
 `"airlock.integrations.django"` to `INSTALLED_APPS`.
 """
 
+# First, as it tells Airlock from other projects, and says so.
 try:
-    from airlock import Scope as _Scope  # noqa: F401
-except ImportError as error:
+    import airlock.integrations.executors.sync  # noqa: F401
+except ModuleNotFoundError as error:
     raise ImportError(
-        "airlock-django found a module `airlock` that is not the one of airlock-core. Uninstall the distribution "
-        "`airlock`, which is an unrelated project, then run: pip install --force-reinstall airlock-core"
+        "airlock-django needs airlock-core, and it is not there. Run: pip install --force-reinstall airlock-core"
     ) from error
 
 from airlock.integrations.django import _no_scope, _transactions  # noqa: F401 - they register themselves

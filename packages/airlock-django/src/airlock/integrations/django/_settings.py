@@ -38,14 +38,30 @@ class BrokenSettingError(ImproperlyConfigured):
 
 
 def defaults() -> Mapping[str, Any]:
-    """What `airlock.scope()` falls back on in a Django project: the setting `AIRLOCK`, read anew each time.
+    """What `airlock.scope()` falls back on in a Django project: the setting `AIRLOCK`.
+
+    It is looked at each time, and read anew if it has changed, so that `override_settings` works.
 
     Raises:
         ImproperlyConfigured: if the setting cannot be used.
     """
+    global _latest
     if not settings.configured and ENVIRONMENT_VARIABLE not in os.environ:
-        return {}
-    given = _given()
+        return _NOT_CONFIGURED
+    given = {**_given(), "DEBUG": settings.DEBUG}  # on which the default of CAPTURE_ORIGIN depends
+    seen, values = _latest
+    if given != seen:
+        values = _read(_given())
+        _latest = given, values
+    return values
+
+
+_NOT_CONFIGURED: Mapping[str, Any] = {}
+#: The setting as it was read last, and what it stands for.
+_latest: tuple[Mapping[str, Any], Mapping[str, Any]] = {}, _NOT_CONFIGURED
+
+
+def _read(given: Mapping[str, Any]) -> Mapping[str, Any]:
     for problem in _unknown_keys(given):
         raise problem
     values = {name: _READERS[key](given) for key, name in _CONFIGURES.items()}

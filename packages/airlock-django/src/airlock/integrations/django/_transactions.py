@@ -32,33 +32,39 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 _lock = threading.Lock()
-_opened_by: WeakKeyDictionary[threading.Thread, list[BaseDatabaseWrapper]] = WeakKeyDictionary()
 
 
-class _Thread(threading.local):
-    """What is known of the running thread. Django gives each its own connections."""
+class _Thread:
+    """What is known of a thread. Django gives each its own connections."""
 
-    #: Those that were ever used, `None` before anybody asked.
-    _opened: list[BaseDatabaseWrapper] | None = None
+    __slots__ = ("awaited", "opened")
 
     def __init__(self) -> None:
+        #: The connections that were ever used. Without settings, none was.
+        self.opened: list[BaseDatabaseWrapper] = []
+        if settings.configured:
+            self.opened += connections.all(initialized_only=True)
         #: Transactions that a scope of this thread waits for.
         self.awaited: list[Marker] = []
 
-    @property
-    def opened(self) -> list[BaseDatabaseWrapper]:
-        if self._opened is None:
-            self._opened = list(connections.all(initialized_only=True)) if settings.configured else []
-            _opened_by[threading.current_thread()] = self._opened
-        return self._opened
+
+_local = threading.local()
+_opened_by: WeakKeyDictionary[threading.Thread, list[BaseDatabaseWrapper]] = WeakKeyDictionary()
 
 
-_thread = _Thread()
+def _this_thread() -> _Thread:
+    try:
+        thread: _Thread = _local.thread
+    except AttributeError:
+        thread = _local.thread = _Thread()
+        _opened_by[threading.current_thread()] = thread.opened
+    return thread
 
 
 def _remember(connection: BaseDatabaseWrapper, **_: Any) -> None:
-    if connection not in _thread.opened:
-        _thread.opened.append(connection)
+    opened = _this_thread().opened
+    if connection not in opened:
+        opened.append(connection)
 
 
 connection_created.connect(_remember, dispatch_uid="airlock")
@@ -96,27 +102,31 @@ class Marker:
         with _lock:
             if self.state == "open":
                 self._to_tell.append(tell)
-                _thread.awaited.append(self)
+                _this_thread().awaited.append(self)
                 return
         tell()
 
     def look(self, waiting: Collection[Marker]) -> None:
         """Find out what became of it, given the markers that still wait on its connection."""
         if self in waiting:
-            in_test = self.test_block is not None and not self._to_tell  # who waits is called, as in production
-            if in_test and self.test_block not in self.connection.atomic_blocks:
+            if self.test_block is not None and self.test_block not in self.connection.atomic_blocks:
                 self._end_in_test()
         elif not self.connection.run_commit_hooks_on_set_autocommit_on:
             self.state = "gone"
 
     def _end_in_test(self) -> None:
-        # The transaction of a `TestCase` never commits. The outermost block inside of it has ended, which counts, and
-        # nobody else shall find the marker: `captureOnCommitCallbacks` gives all callbacks to the test.
-        self.state = "gone" if self.connection.needs_rollback else "kept"
-        self.connection.run_on_commit = [entry for entry in self.connection.run_on_commit if entry[1] is not self]
+        # The transaction of a `TestCase` never commits. The outermost block inside of it has ended, which counts.
+        # A rolled-back savepoint has taken the marker along; without one, the test's transaction is to be rolled back.
+        rolls_back = self.connection.needs_rollback and not self.test_block.savepoint
+        self.state = "gone" if rolls_back else "kept"
+        if self.state == "gone" or not self._to_tell:
+            # Nobody else shall find it: `captureOnCommitCallbacks` gives all callbacks to the test. That calls it for
+            # those who wait, as a commit does in production.
+            self.connection.run_on_commit = [entry for entry in self.connection.run_on_commit if entry[1] is not self]
 
     def tell_if_gone(self) -> bool:
-        self.look(_waiting(self.connection))
+        if self.state == "open":
+            self.look(_waiting(self.connection))
         if self.state == "gone":
             _call_all(self._to_tell)
         return self.state != "open"
@@ -129,17 +139,20 @@ class Transactions:
     """The source of fates that airlock-django registers."""
 
     def open_fates(self) -> tuple[Fate, ...]:
-        if _thread.awaited:
-            _tell_of_rolled_back()
+        thread = _this_thread()
+        if thread.awaited:
+            _tell_of_rolled_back(thread)
+        opened = thread.opened if asyncio._get_running_loop() is None else _opened_for_coroutine()
         fates: tuple[Fate, ...] = ()
-        for connection in _connections_here():
+        for connection in opened:
             if not connection.autocommit:  # as while a transaction is open, and before the first query
                 fates += _markers_of(connection)
         return fates
 
     def refresh(self, fates: Collection[Fate]) -> None:
-        if _thread.awaited:
-            _tell_of_rolled_back()
+        thread = _this_thread()
+        if thread.awaited:
+            _tell_of_rolled_back(thread)
         waiting: dict[BaseDatabaseWrapper, set[Marker]] = {}
         for fate in fates:
             if isinstance(fate, Marker) and fate.state == "open":
@@ -161,15 +174,13 @@ def callbacks_wait_in_test_case() -> bool:
     """Whether this may be `captureOnCommitCallbacks`, running what waits for a commit that never comes."""
     return any(
         is_in_test_case(connection) and any(not isinstance(entry[1], Marker) for entry in connection.run_on_commit)
-        for connection in _thread.opened
+        for connection in _this_thread().opened
     )
 
 
-def _connections_here() -> Iterable[BaseDatabaseWrapper]:
+def _opened_for_coroutine() -> Iterable[BaseDatabaseWrapper]:
     """The connections of this thread, and of the thread that waits for this coroutine (`async_to_sync`)."""
-    opened = _thread.opened
-    if asyncio._get_running_loop() is None:
-        return opened
+    opened = _this_thread().opened
     executor: Any = getattr(AsyncToSync.executors, "current", None)
     if executor is None or executor._broken:
         return opened
@@ -224,10 +235,10 @@ def _waiting(connection: BaseDatabaseWrapper) -> set[Marker]:
     return {entry[1] for entry in list(connection.run_on_commit) if isinstance(entry[1], Marker)}
 
 
-def _tell_of_rolled_back() -> None:
+def _tell_of_rolled_back(thread: _Thread) -> None:
     # Nobody is called for a rollback. Who waits for a transaction hears of it the next time that anybody looks.
-    awaited, _thread.awaited = _thread.awaited, []
-    _thread.awaited += [marker for marker in awaited if not marker.tell_if_gone()]
+    awaited, thread.awaited = thread.awaited, []
+    thread.awaited += [marker for marker in awaited if not marker.tell_if_gone()]
 
 
 def _call_all(callbacks: Iterable[Callable[[], None]]) -> None:

@@ -5,6 +5,17 @@ from __future__ import annotations
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING
 
+import airlock.integrations
+
+# Other projects have a module `airlock`, too. One, `airlock-py`, has `airlock.integrations.django` as well, and imports
+# this module there, as our integrations do: so here they are told apart. Its `sync.py` does not replace this module,
+# because Python prefers a package. We have no `airlock/integrations/__init__.py`: if there is one, it is theirs.
+if getattr(airlock, "__distribution__", None) != "airlock-core" or getattr(airlock.integrations, "__file__", None):
+    raise ImportError(
+        "Another project, `airlock` or `airlock-py`, has replaced modules of Airlock. Uninstall that project, then run "
+        "pip install --force-reinstall airlock-core (and airlock-celery, airlock-django if you use them)"
+    )
+
 from airlock._errors import DispatchError
 
 if TYPE_CHECKING:

@@ -1,4 +1,7 @@
-"""Carry intents out through Celery."""
+"""Carry intents out through Celery.
+
+This is a package so that the module `celery.py` of another project, `airlock-py`, cannot take its place.
+"""
 
 from __future__ import annotations
 
@@ -16,28 +19,29 @@ from celery.canvas import Signature
 from celery.local import Proxy
 from kombu.exceptions import OperationalError
 
+# First of our modules, as it tells Airlock from other projects, and says so.
 try:
-    from airlock import Intent  # noqa: TC001 - not only a type here, but what tells ours from another `airlock`
-    from airlock._executors import outcomes_of
-    from airlock.integrations.executors._celery_batch import (
-        MAX_INTENTS,
-        OpenBatch,
-        all_accepted,
-        at_once,
-        once,
-    )
     from airlock.integrations.executors.sync import sync_executor
-except ImportError as error:
+except ModuleNotFoundError as error:
     raise ImportError(
-        "airlock-celery found a module `airlock` that is not the one of airlock-core. Uninstall the distribution "
-        "`airlock`, which is an unrelated project, then run: pip install --force-reinstall airlock-core"
+        "airlock-celery needs airlock-core, and it is not there. Run: pip install --force-reinstall airlock-core"
     ) from error
+
+from airlock._executors import outcomes_of
+from airlock.integrations.executors._celery_batch import (
+    MAX_INTENTS,
+    OpenBatch,
+    all_accepted,
+    at_once,
+    once,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from kombu import Connection
 
+    from airlock import Intent
     from airlock._executors import Outcome
 
     _Publishable: TypeAlias = "Task[..., Any] | Signature[Any] | TaskBelowOverride"
@@ -209,7 +213,7 @@ class CeleryExecutor:
 
 def _app_of(task: _Publishable) -> Celery:
     # What has no app of its own, such as the signature of an unknown name, has a proxy of the current one.
-    app: Celery = task.app._get_current_object() if isinstance(task.app, Proxy) else task.app
+    app: Celery = task.app._get_current_object() if isinstance(task.app, Proxy) else task.app  # noqa: SLF001 - as documented
     return app
 
 
