@@ -72,5 +72,5 @@ def wait_for(what: str, seconds: float = 60) -> None:
 
 
 async def wait_for_async(what: str) -> None:
-    while not (DIRECTORY / what).exists():  # noqa: ASYNC110
+    while not (DIRECTORY / what).exists():
         await asyncio.sleep(0.01)
