@@ -1,95 +1,48 @@
-"""What Airlock's errors are, and that each says what happened, to which task, and what to do next."""
+"""That each error says what happened, to which task, and what to do next; and what `import airlock` offers."""
 
+import inspect
 from contextvars import copy_context
 
 import pytest
 
 import airlock
+import airlock.ext
 
 
 def send_email():
     pass
 
 
+async def send_async():
+    pass
+
+
 SEND_EMAIL = f"{__name__}.send_email"
 
 
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (airlock.UsageError, airlock.AirlockError),
-        (airlock.NoScopeError, airlock.UsageError),
-        (airlock.PolicyEnqueueError, airlock.UsageError),
-        (airlock.ScopeStateError, airlock.AirlockError),
-        (airlock.PolicyViolation, airlock.AirlockError),
-        (airlock.DispatchError, airlock.AirlockError),
-        (airlock.AirlockError, Exception),
-    ],
-    ids=lambda error: error.__name__,
-)
-def test_errors_can_be_caught_by_kind(error, kind):
-    assert issubclass(error, kind)
+def inside(scope, *actions):
+    """Do something in a scope, in a context of its own. What the first action returns is given to the second."""
+
+    def run():
+        with scope:
+            for action in actions:
+                action()
+
+    return lambda: copy_context().run(run)
 
 
-def enqueue_outside_any_scope():
+def policy(**methods):
+    return type("Meddles", (airlock.AllowAll,), methods)()
+
+
+def enqueue():
     airlock.enqueue(send_email)
 
 
-def enqueue_in_a_closed_scope():
+def enqueue_late():
     with airlock.scope():
         still_inside = copy_context()
-    still_inside.run(airlock.enqueue, send_email)
-
-
-def enqueue_in_a_policy():
-    class Meddles(airlock.AllowAll):
-        def on_enqueue(self, intent):
-            airlock.enqueue(send_email)
-
-    with airlock.scope(Meddles()):
-        airlock.enqueue(print)
-
-
-def open_a_scope_in_a_policy():
-    class Meddles(airlock.AllowAll):
-        def allows(self, intent):
-            airlock.scope().enter()
-
-    with airlock.scope(Meddles()):
-        airlock.enqueue(print)
-
-
-def enqueue_what_cannot_be_called():
-    with airlock.scope():
-        airlock.enqueue(["send_email"])
-
-
-def enqueue_a_name_without_celery():
-    with airlock.scope():
-        airlock.enqueue("shop.tasks.send_email")
-
-
-def enqueue_with_options_that_are_no_mapping():
-    with airlock.scope():
-        airlock.enqueue(send_email, _dispatch_options=60)
-
-
-def enter_twice():
-    with airlock.scope() as scope, scope:
-        pass
-
-
-def leave_without_entering():
-    airlock.scope().exit()
-
-
-def flush_too_early():
-    with airlock.scope() as scope:
-        scope.flush()
-
-
-def discard_before_entering():
-    airlock.scope().discard()
+    still_inside.run(enqueue)
 
 
 def flush_twice():
@@ -99,131 +52,139 @@ def flush_twice():
 
 
 def end_after_the_enclosing_scope():
-    def take_part():
-        outer, inner = airlock.scope(), airlock.scope()
-        outer.enter()
-        inner.enter()
-        airlock.enqueue(send_email)
-        outer.exit()
-        inner.exit()
-        inner.flush()
-
-    copy_context().run(take_part)
+    outer, inner, context = airlock.scope(), airlock.scope(), copy_context()
+    for step in (outer.enter, inner.enter, enqueue):
+        context.run(step)
+    for step in (outer.exit, inner.exit, inner.flush):
+        step()
 
 
-def let_something_else_through():
-    class Forgetful(airlock.Scope):
-        def before_descendant_flushes(self, exiting_scope, intents):
-            pass
-
-    with airlock.scope(_cls=Forgetful), airlock.scope():
-        airlock.enqueue(send_email)
+class Forgetful(airlock.Scope):
+    def before_descendant_flushes(self, exiting_scope, intents):
+        pass
 
 
 def use_a_local_policy_in_itself():
-    policy = airlock.policy(airlock.DropAll())
-    with policy, policy:
+    local = airlock.policy(airlock.DropAll())
+    with local, local:
         pass
 
 
-def violate_assert_no_effects():
-    with airlock.scope(airlock.AssertNoEffects()):
-        airlock.enqueue(send_email)
+def flush_too_early():
+    with airlock.scope() as scope:
+        scope.flush()
 
 
-def violate_block_tasks():
-    with airlock.scope(airlock.BlockTasks({"send_email"}, raise_on_enqueue=True)):
-        airlock.enqueue(send_email)
-
-
-def give_a_policy_class():
-    airlock.scope(airlock.DropAll)
-
-
-def give_no_policy():
-    airlock.policy("drop all")
-
-
-def give_no_executor():
-    airlock.scope(executor="celery")
-
-
-def give_names_as_one_string():
-    airlock.BlockTasks("send_email")
-
-
-def decorate_no_function():
-    airlock.scoped()(42)
-
-
-def dispatch_a_coroutine_function():
-    async def send_async():
+def enter_twice():
+    with airlock.scope() as scope, scope:
         pass
 
-    with airlock.scope():
-        airlock.enqueue(send_async)
+
+VIOLATED = airlock.BlockTasks({"send_email"}, raise_on_enqueue=True)
+USAGE, STATE, VIOLATION = airlock.UsageError, airlock.ScopeStateError, airlock.PolicyViolation
 
 
 @pytest.mark.parametrize(
     ("mistake", "error", "content"),
     [
+        (enqueue, airlock.NoScopeError, [SEND_EMAIL, "outside of any scope", "with airlock.scope():"]),
+        (enqueue_late, STATE, [SEND_EMAIL, "has ended", "a scope of its own"]),
         (
-            enqueue_outside_any_scope,
-            airlock.NoScopeError,
-            [SEND_EMAIL, "outside of any scope", "with airlock.scope():"],
-        ),
-        (enqueue_in_a_closed_scope, airlock.ScopeStateError, [SEND_EMAIL, "has ended", "a scope of its own"]),
-        (
-            enqueue_in_a_policy,
+            inside(airlock.scope(policy(on_enqueue=lambda self, intent: enqueue())), lambda: airlock.enqueue(print)),
             airlock.PolicyEnqueueError,
             [SEND_EMAIL, "inside a policy", "where the judged intent was"],
         ),
-        (open_a_scope_in_a_policy, airlock.PolicyEnqueueError, ["A scope", "inside a policy"]),
-        (enqueue_what_cannot_be_called, TypeError, ["['send_email']", "list", "not called yet"]),
-        (enqueue_a_name_without_celery, TypeError, ["'shop.tasks.send_email'", "Celery executor"]),
-        (enqueue_with_options_that_are_no_mapping, TypeError, ["_dispatch_options", "mapping", "60"]),
-        (enter_twice, airlock.ScopeStateError, ["<Scope active, 0 intents>", "make another one"]),
-        (leave_without_entering, airlock.ScopeStateError, ["<Scope not entered, 0 intents>", "Enter a scope once"]),
-        (flush_too_early, airlock.ScopeStateError, ["<Scope active, 0 intents>", "enter() and exit() first"]),
-        (discard_before_entering, airlock.ScopeStateError, ["not entered", "enter() and exit() first"]),
-        (flush_twice, airlock.ScopeStateError, ["<Scope flushed, 0 intents>", "once"]),
         (
-            end_after_the_enclosing_scope,
-            airlock.ScopeStateError,
-            ["<Scope flushed, 1 intents>", "end nested scopes first", "undispatched_intents"],
+            inside(airlock.scope(policy(allows=lambda self, intent: airlock.scope().enter())), enqueue),
+            airlock.PolicyEnqueueError,
+            ["A scope", "inside a policy"],
         ),
-        (let_something_else_through, airlock.UsageError, ["Forgetful.before_descendant_flushes", "Return those"]),
-        (use_a_local_policy_in_itself, airlock.UsageError, ["DropAll()", "make another one"]),
-        (violate_assert_no_effects, airlock.PolicyViolation, ["send_email", "AssertNoEffects()", "Move the call out"]),
+        (inside(airlock.scope(), lambda: airlock.enqueue(["x"])), TypeError, ["['x']", "list", "not called yet"]),
+        (inside(airlock.scope(), lambda: airlock.enqueue("a.b")), TypeError, ["'a.b'", "Celery executor"]),
         (
-            violate_block_tasks,
-            airlock.PolicyViolation,
+            inside(airlock.scope(), lambda: airlock.enqueue(send_email, _dispatch_options=60)),
+            TypeError,
+            ["Dispatch options", "mapping", "60"],
+        ),
+        (enter_twice, STATE, ["<Scope active, 0 intents>", "make another one"]),
+        (lambda: airlock.scope().exit(), STATE, ["<Scope not entered, 0 intents>", "Enter a scope once"]),
+        (flush_too_early, STATE, ["<Scope active, 0 intents>", "enter() and exit() first"]),
+        (lambda: airlock.scope().discard(), STATE, ["not entered", "enter() and exit() first"]),
+        (flush_twice, STATE, ["<Scope flushed, 0 intents>", "once"]),
+        (end_after_the_enclosing_scope, STATE, ["<Scope flushed, 1 intents>", "end nested scopes first"]),
+        (
+            inside(Forgetful(), inside(airlock.scope(), enqueue)),
+            USAGE,
+            ["Forgetful.before_descendant_flushes", "return a list of those"],
+        ),
+        (use_a_local_policy_in_itself, USAGE, ["DropAll()", "make another one"]),
+        (
+            inside(airlock.scope(airlock.AssertNoEffects()), enqueue),
+            VIOLATION,
+            ["send_email", "AssertNoEffects()", "Move the call out"],
+        ),
+        (
+            inside(airlock.scope(VIOLATED), enqueue),
+            VIOLATION,
             ["send_email", "BlockTasks(['send_email']", "Enqueue it outside of this policy"],
         ),
-        (give_a_policy_class, TypeError, ["DropAll is a class", "write DropAll(...)"]),
-        (give_no_policy, TypeError, ["'drop all'", "on_enqueue(intent)", "allows(intent)"]),
-        (give_no_executor, TypeError, ["'celery'", "a callable that takes one intent"]),
-        (give_names_as_one_string, TypeError, ["BlockTasks", "write ['send_email']"]),
-        (decorate_no_function, TypeError, ["scoped()", "functions", "42"]),
-        (dispatch_a_coroutine_function, airlock.DispatchError, ["send_async", "Enqueue a plain function"]),
+        (lambda: airlock.scope(airlock.DropAll), TypeError, ["DropAll is a class", "write DropAll(...)"]),
+        (lambda: airlock.policy("drop all"), TypeError, ["'drop all'", "on_enqueue(intent)", "allows(intent)"]),
+        (lambda: airlock.scope(executor="celery"), TypeError, ["'celery'", "a callable that takes one intent"]),
+        (lambda: airlock.BlockTasks("send_email"), TypeError, ["BlockTasks", "write ['send_email']"]),
+        (lambda: airlock.AllowTasks("send_email"), TypeError, ["AllowTasks", "write ['send_email']"]),
+        (lambda: airlock.scoped()(42), TypeError, ["scoped()", "functions", "42"]),
+        (
+            inside(airlock.scope(), lambda: airlock.enqueue(send_async)),
+            airlock.DispatchError,
+            ["send_async", "Enqueue a plain function"],
+        ),
     ],
-    ids=lambda it: it.__name__ if callable(it) and not isinstance(it, type) else "",
+    ids=lambda it: it[0] if isinstance(it, list) else "",
 )
 def test_the_message_says_what_happened_and_what_to_do_next(mistake, error, content):
     with pytest.raises(error) as raised:
         mistake()
-
     message = str(raised.value)
     assert [part for part in content if part not in message] == []
     assert "{" not in message, "something was not filled in"
 
 
-def test_a_refusal_comes_from_the_line_that_enqueues():
-    def view():
-        airlock.enqueue(send_email)
+@pytest.mark.parametrize(
+    ("kind", "errors"),
+    [
+        (airlock.AirlockError, {USAGE, STATE, VIOLATION, airlock.DispatchError}),
+        (airlock.UsageError, {airlock.NoScopeError, airlock.PolicyEnqueueError}),
+    ],
+    ids=lambda it: getattr(it, "__name__", ""),
+)
+def test_errors_can_be_caught_by_kind(kind, errors):
+    assert all(issubclass(error, kind) for error in errors)
 
-    with pytest.raises(airlock.NoScopeError) as refusal:
-        view()
 
-    caller, enqueue = refusal.traceback[-2:]
-    assert (caller.name, enqueue.name) == ("view", "enqueue")
+PUBLIC = """
+configure detached enqueue get_configuration get_current_scope policy reset_configuration scope scoped
+Configuration Executor Intent OutcomeUnknown Policy Scope
+AllowAll AllowTasks AssertNoEffects BlockTasks DropAll LogOnFlush
+AirlockError DispatchError NoScopeError PolicyEnqueueError PolicyViolation ScopeStateError UsageError
+"""
+FOR_INTEGRATIONS = """
+Fate FateSource SuspendedContext Transaction dispatch_one is_judging outside register_fates run_in_context set_defaults
+suspend when_no_scope Carrier Outcome State
+"""
+
+
+def test_all_public_names_are_exported_and_no_others():
+    assert sorted(airlock.__all__) == sorted(PUBLIC.split())
+    assert sorted(airlock.ext.__all__) == sorted(FOR_INTEGRATIONS.split())
+
+
+@pytest.mark.parametrize("name", [*PUBLIC.split(), *FOR_INTEGRATIONS.split()[:-3]])
+def test_every_public_name_and_what_it_offers_is_documented(name):
+    public = getattr(airlock, name, None) or getattr(airlock.ext, name)
+    offers = [
+        getattr(public, attribute)
+        for attribute, value in vars(public).items()
+        if not attribute.startswith("_") and (callable(value) or isinstance(value, property))
+    ]
+    assert [it for it in (public, *offers) if not inspect.getdoc(it)] == []

@@ -45,35 +45,38 @@ def enqueue():
         yield airlock.enqueue
 
 
-# Identity
+# What it is
 
 
 def test_intents_are_compared_and_hashed_by_identity(enqueue):
-    first, second = enqueue(send_email, 1), enqueue(send_email, 1)
-
+    first, second = enqueue(send_email, [1], mapping={}), enqueue(send_email, [1], mapping={})
     assert first == first
     assert first != second
     assert len({first, second, first}) == 2
 
 
-def test_arguments_need_not_be_hashable_for_an_intent_to_be(enqueue):
-    assert hash(enqueue(send_email, [1], mapping={}))
-
-
 def test_an_id_is_unique_and_stays(enqueue):
     first, second = enqueue(send_email, 1), enqueue(send_email, 1)
-
     assert first.id == first.id
     assert first.id != second.id
     assert str(uuid.UUID(first.id)) == first.id
 
 
-# Immutability
+def test_an_intent_made_by_hand_is_like_one_that_was_enqueued(enqueue):
+    made = airlock.Intent(send_email, (1,), {"a": 2}, name="hello", origin="here", dispatch_options={"queue": "x"})
+    enqueued = enqueue(send_email, 1, a=2, _name="hello", _origin="here", _dispatch_options={"queue": "x"})
+    for name in PROPERTIES:
+        assert (getattr(made, name) == getattr(enqueued, name)) is (name not in ("id", "policies"))
+    assert made.policies == ()
+    assert made.passes_local_policies()
+    assert airlock.Intent(send_email).kwargs == {}
 
 
-@pytest.mark.parametrize(
-    "name", ["id", "task", "args", "kwargs", "name", "full_name", "origin", "dispatch_options", "local_policies"]
-)
+PROPERTIES = ["id", "task", "args", "kwargs", "name", "full_name", "origin", "dispatch_options"]
+PROPERTIES += ["policies", "local_policies"]
+
+
+@pytest.mark.parametrize("name", PROPERTIES)
 def test_attributes_are_read_only(enqueue, name):
     intent = enqueue(send_email, 1)
     with pytest.raises(AttributeError):
@@ -82,24 +85,20 @@ def test_attributes_are_read_only(enqueue, name):
         delattr(intent, name)
 
 
-def test_nothing_can_be_added(enqueue):
-    with pytest.raises(AttributeError):
-        enqueue(send_email).note = "later"
-
-
 def test_arguments_and_options_are_read_only(enqueue):
     intent = enqueue(send_email, key=1, _dispatch_options={"queue": "emails"})
     with pytest.raises(TypeError):
         intent.kwargs["key"] = 2
     with pytest.raises(TypeError):
         intent.dispatch_options["queue"] = "other"
+    with pytest.raises(AttributeError):
+        intent.note = "nothing can be added"
 
 
 def test_later_changes_to_what_was_given_change_nothing(enqueue):
     args, kwargs, options = [1], {"key": 1}, {"queue": "emails"}
     intent = enqueue(send_email, *args, _dispatch_options=options, **kwargs)
     args[0] = kwargs["key"] = options["queue"] = "changed"
-
     assert (intent.args, intent.kwargs, intent.dispatch_options) == ((1,), {"key": 1}, {"queue": "emails"})
 
 
@@ -124,22 +123,7 @@ def test_later_changes_to_what_was_given_change_nothing(enqueue):
         ([].append, "append", "builtins.list.append"),
         (Mock(), "Mock", "unittest.mock.Mock"),
     ],
-    ids=[
-        "function",
-        "method",
-        "static method",
-        "class method",
-        "class",
-        "callable object",
-        "registered task",
-        "partial",
-        "partial of a partial",
-        "lambda",
-        "builtin",
-        "method of a builtin class",
-        "bound method of a builtin class",
-        "mock",
-    ],
+    ids=lambda it: it if isinstance(it, str) else "",
 )
 def test_a_task_gives_its_intent_a_short_and_a_full_name(enqueue, task, name, full_name):
     intent = enqueue(task)
@@ -158,16 +142,7 @@ def test_a_function_made_in_a_function_goes_by_its_own_name(enqueue):
 
 @pytest.mark.parametrize("task_name", ["shop.tasks.send_email", "send_email"])
 def test_a_task_name_is_its_own_full_name(task_name):
-    class TakesAnything:
-        def accepts(self, task):
-            return True
-
-        def __call__(self, intent):
-            pass
-
-    with airlock.scope(executor=TakesAnything()):
-        intent = airlock.enqueue(task_name)
-
+    intent = airlock.Intent(task_name)
     assert (intent.name, intent.full_name) == ("send_email", task_name)
 
 
@@ -212,7 +187,7 @@ def test_dispatch_options_are_empty_unless_given(enqueue):
 
 @pytest.mark.parametrize("nonsense", ["emails", 60, ["queue"], ""], ids=repr)
 def test_dispatch_options_that_are_no_mapping_are_refused(enqueue, nonsense):
-    with pytest.raises(TypeError, match="_dispatch_options"):
+    with pytest.raises(TypeError, match="mapping"):
         enqueue(send_email, _dispatch_options=nonsense)
     assert airlock.get_current_scope().intents == []
 

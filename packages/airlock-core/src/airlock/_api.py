@@ -8,8 +8,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from airlock._configuration import get_configuration
-from airlock._context import JUDGING, call_in, current, innermost_open, judging_error, no_scope_error
-from airlock._fates import open_fates, sources
+from airlock._context import JUDGING, call_in, current, ended_error, innermost_open, judging_error, no_scope_error
+from airlock._fates import sources
 from airlock._intent import NO_DETAILS, Intent, details, full_name_of
 from airlock._policies import AllowAll, tell_of_enqueue
 from airlock._scope import Scope
@@ -103,15 +103,17 @@ def enqueue(
     context = current.get()
     scope = context.scope
     if scope is None:
-        with _scope_for_want_of_one(full_name_of(task)):
+        with _scope_for_want_of_one(full_name_of(task)) as scope:
+            if scope.capture_origin:
+                _origin = _origin or _calling_line()
             return enqueue(task, *args, _name=_name, _origin=_origin, _dispatch_options=_dispatch_options, **kwargs)
+    own = scope._own  # before the look at the state: the list of an ended scope is another one
     if scope._state != "active":
-        raise scope._refusal(full_name_of(task))
+        raise ended_error(full_name_of(task), scope)
     if not callable(task):
         scope._check_takes(task)
     if _origin is None and scope.capture_origin:
-        caller = sys._getframe(1)
-        _origin = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+        _origin = _calling_line()
     # As in its `__init__`, whose call would take a fifth of the time.
     intent = _new(Intent)
     intent._task = task
@@ -126,18 +128,23 @@ def enqueue(
     intent._number = _next_number()
     if scope._check is not None:
         scope._check(intent)
-    if judges.all:
-        call_in(JUDGING, tell_of_enqueue, judges.all, intent)
-    if scope.transactional and sources:
-        intent._fates = open_fates()
+    if judges.every:
+        call_in(JUDGING, tell_of_enqueue, judges.every, intent)
+    if scope.transactional:
+        for source in sources:
+            intent._fates += source.open_fates()
     if scope.carriers:
         intent._details = intent._details._replace(carried=tuple([carrier() for carrier in scope.carriers]))
     intent._context = copy_context()
-    own = scope._own
     own.append(intent)
     if scope._state != "active" and not scope._was_in_time(intent, own):  # type: ignore[unreachable]
-        raise scope._refusal(full_name_of(task))
+        raise ended_error(full_name_of(task), scope)
     return intent
+
+
+def _calling_line() -> str:
+    caller = sys._getframe(2)
+    return f"{caller.f_code.co_filename}:{caller.f_lineno}"
 
 
 def _scope_for_want_of_one(what: str) -> Scope:
@@ -223,6 +230,7 @@ def detached() -> Scope:
         new = scope()
     else:
         new = scope(AllowAll(), executor=around._outermost_executor)  # the policies around it are enough
+        new.capture_origin, new.carriers = around.capture_origin, around.carriers
     new.capturable = False
     new.transactional = False
     return new

@@ -7,10 +7,10 @@ own value of it, and an asyncio task starts with a copy of its parent's.
 from __future__ import annotations
 
 import os
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airlock._errors import NoScopeError, PolicyEnqueueError, UsageError
+from airlock._errors import NoScopeError, PolicyEnqueueError, ScopeStateError, UsageError
 from airlock._policies import check_policy
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ _T = TypeVar("_T")
 class Judges:
     """The policies in force, in the order in which they are asked. Each is there once."""
 
-    __slots__ = ("all", "local")
+    __slots__ = ("every", "local")
 
-    def __init__(self, local: tuple[Policy, ...] = (), all: tuple[Policy, ...] = ()) -> None:
+    def __init__(self, local: tuple[Policy, ...] = (), every: tuple[Policy, ...] = ()) -> None:
         #: Those of `with airlock.policy(...)` blocks, innermost first.
         self.local = local
         #: The local ones, then that of the scope, then those of the scopes around it.
-        self.all = all
+        self.every = every
 
 
 class EnqueueContext:
@@ -93,13 +93,10 @@ def leave(context: EnqueueContext) -> list[EnqueueContext]:
 
 
 def call_in(context: EnqueueContext, function: Callable[..., _T], *args: Any) -> _T:
-    """Call a function as if the running code were in another place."""
-    here = current.get()
-    current.set(context)
-    try:
-        return function(*args)
-    finally:
-        current.set(here)
+    """Call a function as if the running code were in another place: in a copy of the context variables."""
+    there = copy_context()
+    there.run(current.set, context)
+    return there.run(function, *args)
 
 
 def judging_error(what: str) -> PolicyEnqueueError:
@@ -113,6 +110,13 @@ def no_scope_error(what: str) -> NoScopeError:
     return NoScopeError(
         f"{what} was enqueued outside of any scope, so nothing decides whether it happens. "
         "Put `with airlock.scope():` around the code that does."
+    )
+
+
+def ended_error(what: str, scope: Scope) -> ScopeStateError:
+    return ScopeStateError(
+        f"{what} was enqueued in {scope!r}, which has ended and takes nothing. A thread or asyncio task that "
+        "outlives its scope must be waited for inside of it, or enter a scope of its own."
     )
 
 
@@ -144,14 +148,16 @@ class policy:  # noqa: N801 - used like a function, as `contextlib.suppress` is
         if self._context is not None:
             raise UsageError(f"This airlock.policy({self._policy!r}) is in use: make another one for another block.")
         outer = current.get()
-        judges = Judges(distinct(self._policy, *outer.judges.local), distinct(self._policy, *outer.judges.all))
+        judges = Judges(distinct(self._policy, *outer.judges.local), distinct(self._policy, *outer.judges.every))
         self._context = EnqueueContext(outer.scope, outer, judges)
         current.set(self._context)
 
     def __exit__(self, *error: object) -> None:
         if self._context is not None:
-            leave(self._context)
+            # A scope that was entered inside and is still open stays current: this is no boundary.
+            self._context.is_left = True
             self._context = None
+            current.set(innermost_open())
 
 
 class SuspendedContext:
@@ -184,5 +190,5 @@ def _give_up_scopes_of_parent() -> None:
     current.set(NOWHERE)
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
     os.register_at_fork(after_in_child=_give_up_scopes_of_parent)

@@ -58,10 +58,10 @@ class Dispatch:
             self._rolled_back += [intent for intent in self.due if _fates.is_gone(intent)]
             self.due = [intent for intent in self.due if not _fates.is_gone(intent)]
             missing[_ROLLED_BACK] = self._rolled_back
-        if any([intent._judges.all for intent in self.due]):
+        if any(intent._judges.every for intent in self.due):
             allowed: list[Intent] = []
             for intent in self.due:
-                policy = call_in(JUDGING, first_refusing, intent._judges.all, intent)
+                policy = call_in(JUDGING, first_refusing, intent._judges.every, intent)
                 refused = allowed if policy is None else missing.setdefault(f"dropped by {policy!r}", [])
                 refused.append(intent)
             self.due = allowed
@@ -86,8 +86,9 @@ class Dispatch:
             self._waiting.append(waiting)
             waiting.go_on()
 
-    def settled(self, rolled_back: list[Intent], kept: list[Intent]) -> None:
+    def settled(self, waiting: _Waiting, rolled_back: list[Intent], kept: list[Intent]) -> None:
         """Go on with what has waited for transactions, now that they are over."""
+        self._waiting.remove(waiting)  # they refer to each other
         self._rolled_back += rolled_back
         tell_not_dispatched(self._scope_name, {_ROLLED_BACK: rolled_back})
         self._carry_out(kept)
@@ -95,34 +96,49 @@ class Dispatch:
     # -- At last: the executor ----------------------------------------------------------------------------------------
 
     def _carry_out(self, intents: Sequence[Intent]) -> None:
-        executor = self._executor
         failed: dict[Intent, BaseException] = {}
         try:
-            if len(intents) > 1 and hasattr(executor, "dispatch_many"):
-                begin = 0
-                while begin < len(intents):
-                    tried = intents[begin:]
-                    outcomes = outcomes_of(executor, tried)
-                    begin += len(outcomes)
-                    self._note(dict(zip(tried, outcomes)), failed)
-            else:
-                for intent in intents:
-                    error = dispatch_one(executor, intent)
-                    if error is None:
-                        self.dispatched.append(intent)
-                    else:
-                        self._note({intent: error}, failed)
+            self._try(intents, failed)
         finally:
             # After all were tried: a handler of the log may fail, too.
             if self._on_error != "stop":
+                unknown = set(self.unknown)
                 for intent, error in failed.items():
-                    tell_failed(intent, error, intent in self.unknown)
-        if failed and self._on_error == "raise":
-            raise self._explained(failed)
+                    tell_failed(intent, error, intent in unknown)
+        if failed and (self._on_error != "log" or _interruptions(failed)):
+            try:
+                raise self._explained(failed)
+            finally:
+                failed.clear()  # the traceback of the error refers to this frame
 
-    def _note(self, outcomes: dict[Intent, Outcome], failed: dict[Intent, BaseException]) -> None:
+    def _try(self, intents: Sequence[Intent], failed: dict[Intent, BaseException]) -> None:
+        """Have the executor carry out the intents, up to a failure that stops it."""
+        together = len(intents) > 1 and hasattr(self._executor, "dispatch_many")
+        begin = 0
+        while together and begin < len(intents):
+            tried = intents[begin:]
+            outcomes = outcomes_of(self._executor, tried)
+            begin += len(outcomes)
+            stops = self._stops_at(self._note(tried, outcomes, failed))
+            del outcomes  # the traceback of an error refers to this frame
+            if stops:
+                return
+        for intent in intents[begin:]:
+            outcome = dispatch_one(self._executor, intent)
+            if outcome is None:
+                self.dispatched.append(intent)
+                continue
+            stops = self._stops_at(self._note([intent], [outcome], failed))
+            del outcome
+            if stops:
+                return
+
+    def _note(
+        self, tried: Sequence[Intent], outcomes: Sequence[Outcome], failed: dict[Intent, BaseException]
+    ) -> dict[Intent, BaseException]:
+        """Keep account. Returns those that have failed."""
         failures: dict[Intent, BaseException] = {}
-        for intent, outcome in outcomes.items():
+        for intent, outcome in zip(tried, outcomes, strict=False):
             if outcome is None:
                 self.dispatched.append(intent)
                 intent._context = None
@@ -132,8 +148,10 @@ class Dispatch:
             else:
                 failures[intent] = outcome
         failed |= failures
-        if failures and (self._on_error == "stop" or _interruptions(failures)):
-            raise self._explained(failures)
+        return failures
+
+    def _stops_at(self, failures: dict[Intent, BaseException]) -> bool:
+        return bool(failures) and (self._on_error == "stop" or bool(_interruptions(failures)))
 
     def _explained(self, failures: dict[Intent, BaseException]) -> BaseException:
         # What interrupts, such as Ctrl-C, must not get lost behind what merely failed before it.
@@ -176,6 +194,7 @@ class _Waiting:
         rolled_back = set(self.rolled_back)
         intents, self._intents = self._intents, []
         self._dispatch.settled(
+            self,
             [intent for intent in intents if intent in rolled_back],
             [intent for intent in intents if intent not in rolled_back],
         )

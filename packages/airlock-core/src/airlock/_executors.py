@@ -73,6 +73,13 @@ def check_executor(executor: Executor) -> Executor:
     return executor
 
 
+def wrong_task(task: object) -> TypeError:
+    advice = "Give the task itself, not called yet, and then its arguments: enqueue(send_email, user_id)."
+    if isinstance(task, str):
+        advice = "Task names need the Celery executor."
+    return TypeError(f"{task!r} ({type(task).__name__}) cannot be enqueued: the executor does not take it. {advice}")
+
+
 def run_in_context(intent: Intent, function: Callable[..., _T], *args: Any) -> _T:
     """Call a function in the context that an intent was enqueued in, and in no scope.
 
@@ -131,15 +138,18 @@ def outcomes_of(executor: Executor, intents: Sequence[Intent]) -> Sequence[Outco
     if len(intents) == 1:
         return [dispatch_one(executor, intents[0])]
     try:
-        outcomes = call_in(NOWHERE, dispatch_many, intents)
-        if isinstance(outcomes, Sequence) and 0 < len(outcomes) <= len(intents):
-            return outcomes
-        raise UsageError(
-            f"dispatch_many of {executor!r} was given {len(intents)} intents and returned {outcomes!r}. It must return "
-            "a list with None, an exception or an OutcomeUnknown for each of them, or for the first ones."
-        )
+        return _checked(call_in(NOWHERE, dispatch_many, intents), executor, len(intents))
     except BaseException as error:
         return [OutcomeUnknown(error)] * len(intents)
+
+
+def _checked(outcomes: object, executor: Executor, given: int) -> Sequence[Outcome]:
+    if isinstance(outcomes, Sequence) and 0 < len(outcomes) <= given:
+        return outcomes
+    raise UsageError(
+        f"dispatch_many of {executor!r} was given {given} intents and returned {outcomes!r}. It must return a list "
+        "with None, an exception or an OutcomeUnknown for each of them, or for the first ones."
+    )
 
 
 def _check_is_no_coroutine(executor: Executor, result: object) -> None:

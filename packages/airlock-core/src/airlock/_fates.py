@@ -21,7 +21,8 @@ class Transaction(Protocol):
     """What a fate is decided with: a whole transaction, with all its savepoints."""
 
     @property
-    def state(self) -> State: ...
+    def state(self) -> State:
+        """As it is now, as far as the source knows."""
 
     def when_over(self, tell: Callable[[], None], /) -> None:
         """Call `tell()` when it is over; at once, if it is.
@@ -77,8 +78,6 @@ def open_fates() -> tuple[Fate, ...]:
 
 def refresh(intents: Iterable[Intent], *fates: Fate) -> None:
     """Find out at once what became of everything that the intents hang on."""
-    if not sources:
-        return
     all_fates = {*fates, *(fate for intent in intents for fate in intent._fates)}
     if all_fates:
         for source in sources:

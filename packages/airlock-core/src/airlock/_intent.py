@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
@@ -14,6 +12,7 @@ from airlock._context import JUDGING, Judges, call_in
 from airlock._policies import first_refusing
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from contextvars import Context
 
     from airlock._fates import Fate
@@ -124,7 +123,7 @@ class Intent:
     @property
     def policies(self) -> tuple[Policy, ...]:
         """Every policy it answers to, in the order in which they are asked."""
-        return self._judges.all
+        return self._judges.every
 
     @property
     def local_policies(self) -> tuple[Policy, ...]:

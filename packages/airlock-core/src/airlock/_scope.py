@@ -23,9 +23,9 @@ from airlock._context import (
     judging_error,
     leave,
 )
-from airlock._errors import ScopeStateError, UsageError
 from airlock._dispatch import Dispatch
-from airlock._executors import check_executor
+from airlock._errors import ScopeStateError, UsageError
+from airlock._executors import check_executor, wrong_task
 from airlock._policies import check_policy
 from airlock._trace import logger, tell_not_dispatched
 from airlock.integrations.executors.sync import sync_executor
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from airlock._executors import Executor
     from airlock._intent import Intent
     from airlock._policies import Policy
-
-#: Held while the content of an ended scope is fixed, and by whoever was late with something for it.
-_ending = threading.Lock()
 
 
 class Scope:
@@ -75,7 +72,9 @@ class Scope:
     def __init__(self, policy: Policy | None = None, *, executor: Executor | None = None) -> None:
         defaults = get_configuration()
         self._policy = defaults.policy if policy is None else check_policy(policy)
-        self._executor = (defaults.executor or sync_executor) if executor is None else check_executor(executor)
+        # Not `or`: an executor may be false, such as an empty list that collects.
+        default = sync_executor if defaults.executor is None else defaults.executor
+        self._executor = default if executor is None else check_executor(executor)
         # Those of the outermost scope, which will dispatch unless one in between lets something through.
         self._outermost_executor = self._executor
         self._check = getattr(self._executor, "check", None)
@@ -84,6 +83,8 @@ class Scope:
         #: Called at each `enqueue`; what they return is entered around the dispatch.
         self.carriers = defaults.carriers
         self._state: Literal["not entered", "active", "left", "flushed", "discarded", "given up"] = "not entered"
+        #: Held while the content is fixed, and by another thread that was late with something for it.
+        self._lock = threading.Lock()
         self._own: list[Intent] = []
         #: Nested scopes, each captured whole, or those of its intents that were not let through.
         self._captured: list[Scope | list[Intent]] = []
@@ -111,7 +112,7 @@ class Scope:
                     self.transactional = False
         judges = outer.judges
         if self._policy is not None:
-            judges = Judges(judges.local, distinct(*judges.local, self._policy, *judges.all))
+            judges = Judges(judges.local, distinct(*judges.local, self._policy, *judges.every))
         self._context = EnqueueContext(self, outer, judges)
         self._state = "active"
         current.set(self._context)
@@ -148,7 +149,8 @@ class Scope:
         if not self._end("flushed") or not (self._own or self._captured):
             return []
         self._fix()
-        passing = self.intents if self._parent is None else self._hand_over(self._parent)
+        parent, self._parent = self._parent, None  # which refers to this scope from now on
+        passing = self.intents if parent is None else self._hand_over(parent)
         if passing:
             self._dispatch = Dispatch(self, passing)
             self.dispatch_all(self._dispatch.allowed())
@@ -167,7 +169,8 @@ class Scope:
             return []
         self._fix()
         intents = self.intents
-        tell_not_dispatched(type(self).__name__, {f"discarded, because {self.discard_reason or 'the scope decided so'}": intents})
+        why = f"discarded, because {self.discard_reason or 'the scope decided so'}"
+        tell_not_dispatched(type(self).__name__, {why: intents})
         return intents
 
     def _end(self, state: Literal["flushed", "discarded"]) -> bool:
@@ -219,10 +222,7 @@ class Scope:
         if error is not None and self.discard_reason is None:
             self.discard_reason = f"{type(error).__name__} was raised"
         try:
-            flushes = self.should_flush(error)
-            if flushes is True or flushes is False:
-                return flushes
-            raise UsageError(f"{type(self).__name__}.should_flush returned {flushes!r}: return True or False.")
+            return _true_or_false(self, self.should_flush(error))
         except BaseException:
             self.discard()
             raise
@@ -341,8 +341,8 @@ class Scope:
     # -- The way of an intent: in, over to the scope around, out -----------------------------------------------------
 
     def _was_in_time(self, taken: Any, into: list[Any]) -> bool:
-        """Whether what was appended to `_own` or `_captured` is in the scope, though another thread has just left it."""
-        with _ending:
+        """Whether what was appended to `_own` or `_captured` counts, though another thread has just left the scope."""
+        with self._lock:
             if into is self._own or into is self._captured:  # not fixed yet: take it back
                 into.remove(taken)
                 return False
@@ -350,7 +350,7 @@ class Scope:
 
     def _fix(self) -> None:
         """From now on, what a late thread appends is not in the scope."""
-        with _ending:
+        with self._lock:
             self._own = self._own.copy()
             self._captured = self._captured.copy()
 
@@ -362,55 +362,52 @@ class Scope:
             if accepts is not None and accepts(task) is True:
                 return
             scope = scope._parent
-        raise TypeError(
-            f"{task!r} ({type(task).__name__}) cannot be enqueued: the executor does not take it. "
-            + (
-                "Task names need the Celery executor."
-                if isinstance(task, str)
-                else "Give the task itself, not called yet, and then its arguments: enqueue(send_email, user_id)."
-            )
-        )
-
-    def _refusal(self, what: str) -> ScopeStateError:
-        return ScopeStateError(
-            f"{what} was enqueued in {self!r}, which has ended and takes nothing. A thread or asyncio task that "
-            "outlives its scope must be waited for inside of it, or enter a scope of its own."
-        )
+        raise wrong_task(task)
 
     def _hand_over(self, parent: Scope) -> list[Intent]:
         """Have the enclosing scopes capture the intents. Returns those that all of them let through."""
         if type(parent).before_descendant_flushes is Scope.before_descendant_flushes:
-            parent._capture(self, self)
+            self._hand_to(parent, self)
             return []
         passing = self.intents
+        decided: list[tuple[Scope, list[Intent]]] = []
         holder: Scope | None = parent
         while passing and holder is not None:
-            let_through = _let_through(holder, self, passing)
+            let_through = self._let_through_by(holder, passing)
             held = [intent for intent in passing if intent not in let_through]
             if held:
-                holder._capture(held, self)
+                decided.append((holder, held))
             passing = [intent for intent in passing if intent in let_through]
             holder = holder._parent
+        for holder, held in decided:  # when all have decided: one of them may fail to
+            self._hand_to(holder, held)
         return passing
 
-    def _capture(self, captured: Scope | list[Intent], nested: Scope) -> None:
-        into = self._captured
-        into.append(captured)
-        if self._state == "active" or self._was_in_time(captured, into):
-            return
-        nested._dispatch = Dispatch(nested, nested.intents)
+    def _let_through_by(self, holder: Scope, intents: list[Intent]) -> set[Intent]:
+        self._dispatch = Dispatch(self, self.intents)  # if the hook raises, nothing is handed over
+        chosen: object = holder.before_descendant_flushes(self, list(intents))
+        if not isinstance(chosen, list) or not set(intents).issuperset(chosen):
+            raise UsageError(
+                f"{type(holder).__name__}.before_descendant_flushes returned {chosen!r}. "
+                "It must return a list of those of its intents to let through."
+            )
+        self._dispatch = None
+        return set(chosen)
+
+    def _hand_to(self, holder: Scope, handed: Scope | list[Intent]) -> None:
+        into = holder._captured
+        if holder._state == "active":
+            into.append(handed)
+            if holder.is_active or holder._was_in_time(handed, into):
+                return
+        self._dispatch = Dispatch(self, self.intents)
         raise ScopeStateError(
-            f"{nested!r} ended after the scope that encloses it, {self!r}, so nobody takes its intents: "
+            f"{self!r} ended after the scope that encloses it, {holder!r}, so nobody takes its intents: "
             "end nested scopes first. They are in undispatched_intents."
         )
 
 
-def _let_through(holder: Scope, nested: Scope, intents: list[Intent]) -> set[Intent]:
-    chosen: object = holder.before_descendant_flushes(nested, list(intents))
-    if not isinstance(chosen, list) or not set(intents).issuperset(chosen):
-        nested._dispatch = Dispatch(nested, intents)
-        raise UsageError(
-            f"{type(holder).__name__}.before_descendant_flushes returned {chosen!r}. "
-            "It must return a list of those of its intents to let through."
-        )
-    return set(chosen)
+def _true_or_false(scope: Scope, answer: object) -> bool:
+    if answer is True or answer is False:
+        return answer
+    raise UsageError(f"{type(scope).__name__}.should_flush returned {answer!r}. It must return True or False.")

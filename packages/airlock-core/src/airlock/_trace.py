@@ -25,7 +25,7 @@ def tell_not_dispatched(scope_name: str, reasons: Mapping[str, Sequence[Intent]]
     if not any(reasons.values()) or not logger.isEnabledFor(logging.INFO):
         return
     count = sum(map(len, reasons.values()))
-    why = "; ".join(f"{_names(intents)}: {reason}" for reason, intents in reasons.items())
+    why = "; ".join(f"{_names(intents)}: {reason}" for reason, intents in reasons.items() if intents)
     logger.info("%d of the intents of a %s will not be dispatched. %s", count, scope_name, why)
 
 
