@@ -24,10 +24,18 @@ def confirm(number: str, what: str = "order") -> None:
         "what": what,
         "is_committed": is_seen_by_others(number),
         "request_id": current_request_id.get(),
-        "on_event_loop": asyncio._get_running_loop() is not None,
+        "on_event_loop": is_on_event_loop(),
     }
     with (DIRECTORY / "journal").open("a") as journal:
         journal.write(json.dumps(entry) + "\n")
+
+
+def is_on_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def confirm_slowly(number: str, what: str = "order") -> None:
@@ -72,5 +80,5 @@ def wait_for(what: str, seconds: float = 60) -> None:
 
 
 async def wait_for_async(what: str) -> None:
-    while not (DIRECTORY / what).exists():  # noqa: ASYNC110
+    while not (DIRECTORY / what).exists():
         await asyncio.sleep(0.01)

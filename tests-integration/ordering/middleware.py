@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,7 @@ from django.db.transaction import atomic, set_rollback
 from django.utils.decorators import sync_and_async_middleware, sync_only_middleware
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from django.http import HttpRequest
 
@@ -18,23 +19,26 @@ current_request_id: ContextVar[str | None] = ContextVar("request_id", default=No
 @sync_and_async_middleware
 def request_id(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
     """Keeps the id of the request where loggers find it, for as long as the request is handled."""
+
+    @contextmanager
+    def noted(request: HttpRequest) -> Iterator[None]:
+        token = current_request_id.set(request.headers.get("X-Request-ID"))
+        try:
+            yield
+        finally:
+            current_request_id.reset(token)
+
     if iscoroutinefunction(get_response):
 
         async def middleware(request: HttpRequest) -> Any:
-            token = current_request_id.set(request.headers.get("X-Request-ID"))
-            try:
+            with noted(request):
                 return await get_response(request)
-            finally:
-                current_request_id.reset(token)
 
     else:
 
         def middleware(request: HttpRequest) -> Any:
-            token = current_request_id.set(request.headers.get("X-Request-ID"))
-            try:
+            with noted(request):
                 return get_response(request)
-            finally:
-                current_request_id.reset(token)
 
     return middleware
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from django.http import HttpRequest, StreamingHttpResponse
@@ -78,6 +79,7 @@ async def never_ends_async(request: HttpRequest, number: str) -> StreamingHttpRe
             enqueue(number, "first")
             while True:
                 yield bytes(100_000)
+                await asyncio.sleep(0)
         finally:
             enqueue(number, "cleanup")
 

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 views = pytest.mark.parametrize("view", ["sync", "async"])
 
 #: How each is answered.
-GOOD = {"good": 200, "autocommit": 200, "redirects": 302, "enqueues_before_it_saves": 200, "rolls_back_a_savepoint": 200}
+GOOD = {
+    "good": 200,
+    "autocommit": 200,
+    "redirects": 302,
+    "enqueues_before_it_saves": 200,
+    "rolls_back_a_savepoint": 200,
+}
 BAD = {
     "commits_and_answers_400": 400,
     "commits_and_answers_404": 404,

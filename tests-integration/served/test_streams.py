@@ -11,6 +11,8 @@ import pytest
 from served.conftest import leave, new_number
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from served.conftest import Site
 
 kinds = pytest.mark.parametrize("kind", ["sync", "async"])
@@ -22,10 +24,10 @@ def own_kind(site: Site) -> str:
     return {"WSGI": "sync", "ASGI": "async"}[site.kind]
 
 
-def receive(visitor: object, what: bytes) -> None:
+def receive(visitor: socket, what: bytes) -> None:
     received = b""
     while what not in received:
-        received += visitor.recv(4096)  # type: ignore[attr-defined]
+        received += visitor.recv(4096)
 
 
 def test_stream_flushes_after_its_last_chunk_and_not_before(site: Site, own_kind: str, number: str) -> None:

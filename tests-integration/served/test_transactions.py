@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 AIRLOCK = "airlock.integrations.django.AirlockMiddleware"
 TRANSACTION = "ordering.middleware.in_transaction"
 
-servers = pytest.mark.parametrize("kind", ["WSGI", "ASGI"])
 middlewares = pytest.mark.parametrize(
     "middleware", [[TRANSACTION, AIRLOCK], [AIRLOCK, TRANSACTION]], ids=["around Airlock", "inside Airlock"]
 )
@@ -51,14 +50,9 @@ def test_atomic_request_that_is_rolled_back_has_no_effects(atomic_site: Site, en
     assert atomic_site.effects(number) == []
 
 
-@pytest.mark.parametrize("kind_of_body", ["sync", "async"])
-def test_body_is_made_after_the_transaction_of_its_request(
-    atomic_site: Site, kind_of_body: str, number: str
-) -> None:
+def test_body_is_made_after_the_transaction_of_its_request(atomic_site: Site, number: str) -> None:
     atomic_site.tell(f"{number}.go-on")
-    if kind_of_body == "async":
-        pytest.skip("Django has no ATOMIC_REQUESTS for async views")
-    assert atomic_site.get(f"streams/{kind_of_body}/waits/{number}").content == b"firstlast"
+    assert atomic_site.get(f"streams/sync/waits/{number}").content == b"firstlast"
 
     assert [entry["is_committed"] for entry in atomic_site.journal(number)] == [True] * 3
 

@@ -130,7 +130,8 @@ class Marker:
         if self.state == "open":
             self.look(_waiting(self.connection))
         if self.state == "gone":
-            _call_all(self._to_tell)
+            to_tell, self._to_tell = self._to_tell, []  # each is told once
+            _call_all(to_tell)
         return self.state != "open"
 
     def __repr__(self) -> str:
