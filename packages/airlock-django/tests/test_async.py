@@ -170,9 +170,12 @@ def test_flush_goes_on_when_the_event_loop_shuts_down(slow):
         await wait_for(slow.begun)
         threading.Timer(0.1, slow.go_on.set).start()
 
+    async def take_turn():
+        await sync_to_async(lambda: None)()  # after the flush
+
     tasks = []
     asyncio.run(main())
-    async_to_sync(sync_to_async(lambda: None))()  # takes its turn after the flush
+    asyncio.run(take_turn())
 
     assert slow.done == [1, 2]
 
