@@ -2,12 +2,17 @@
 
 import asyncio
 import threading
+from contextlib import suppress
 
+import django
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
+from django.db import connections
 from django.db.transaction import atomic
+from django.dispatch import Signal
 from django.http import HttpResponse
-from django.test import AsyncRequestFactory
+from django.test import AsyncClient, AsyncRequestFactory
+from django.urls import path
 
 import airlock
 from airlock.integrations.django import AirlockMiddleware, DjangoScope
@@ -16,15 +21,23 @@ from airlock.integrations.django import AirlockMiddleware, DjangoScope
 class Slow:
     """An executor that waits to be let go on, and tells that it has begun."""
 
-    def __init__(self):
+    def __init__(self, error=None):
         self.begun = threading.Event()
         self.go_on = threading.Event()
+        self.error = error
         self.done = []
 
     def __call__(self, intent):
         self.begun.set()
         assert self.go_on.wait(60)
         self.done.append(intent.args[0])
+
+    def allows(self, intent):  # as a policy
+        self(intent)
+        raise self.error
+
+    def on_enqueue(self, intent):
+        """Nothing to say."""
 
 
 @pytest.fixture
@@ -37,24 +50,22 @@ def slow(settings):
 
 @pytest.fixture(params=["async with", "request"])
 def boundary(request):
-    """Runs a coroutine function in a scope, and returns what was made of it."""
+    """Runs a coroutine function in a scope, and keeps the scope."""
 
     async def in_block(function):
-        async with airlock.scope() as scope:
-            scopes.append(scope)
+        async with airlock.scope() as run.scope:
             await function()
 
     async def in_request(function):
         async def view(request):
-            scopes.append(request.airlock_scope)
+            run.scope = request.airlock_scope
             await function()
             return HttpResponse()
 
         await AirlockMiddleware(view)(AsyncRequestFactory().get("/"))
 
-    scopes = []
     run = in_block if request.param == "async with" else in_request
-    run.scopes = scopes
+    run.scope = None
     return run
 
 
@@ -65,7 +76,7 @@ async def enqueue_two():
 
 async def wait_for(event):
     """Wait for a thread, and let the event loop go on."""
-    await asyncio.get_running_loop().run_in_executor(None, event.wait, 60)
+    await asyncio.to_thread(event.wait, 60)
     assert event.is_set()
 
 
@@ -79,21 +90,35 @@ async def test_dispatch_does_not_hold_up_the_event_loop(boundary, slow):
     assert slow.done == [1, 2]
 
 
-async def test_flush_that_was_begun_is_finished_when_the_task_is_cancelled(boundary, slow):
+async def test_detached_block_does_not_hold_up_the_event_loop(slow):
+    async def block():
+        async with airlock.scope(), airlock.detached():
+            airlock.enqueue(abs, 1)
+
+    running = asyncio.create_task(block())
+    await wait_for(slow.begun)
+    slow.go_on.set()
+    await running
+
+    assert slow.done == [1]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_flush_that_was_begun_is_finished_when_cancelled(boundary, slow, times):
     flushing = asyncio.create_task(boundary(enqueue_two))
     await wait_for(slow.begun)
-    flushing.cancel()
-    await asyncio.sleep(0)
+    for _ in range(times):
+        flushing.cancel()
+        await asyncio.sleep(0)
     slow.go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await flushing
 
     assert slow.done == [1, 2]
-    (scope,) = boundary.scopes
-    assert len(scope.dispatched_intents) == 2
+    assert len(boundary.scope.dispatched_intents) == 2
 
 
-async def test_flush_that_waits_for_a_thread_is_finished_when_the_task_is_cancelled_more_than_once(boundary, ran):
+async def test_flush_cancelled_before_its_thread_is_free_is_finished(boundary, ran):
     async def enqueue():
         airlock.enqueue(ran.append, 1)
 
@@ -107,78 +132,72 @@ async def test_flush_that_waits_for_a_thread_is_finished_when_the_task_is_cancel
     holding = asyncio.create_task(sync_to_async(hold)())
     await wait_for(busy)
     flushing = asyncio.create_task(boundary(enqueue))
-    while not boundary.scopes or boundary.scopes[0].is_active:
+    while boundary.scope is None or boundary.scope.is_active:
         await asyncio.sleep(0)
-    for _ in range(3):
-        flushing.cancel()
-        await asyncio.sleep(0)
+    flushing.cancel()
+    await asyncio.sleep(0)
     free.set()
     await holding
     with pytest.raises(asyncio.CancelledError):
         await flushing
-    await sync_to_async(lambda: None)()  # takes its turn after the flush
 
     assert ran == [1]
 
 
-async def test_cancelled_flush_that_fails_is_logged_and_the_cancellation_propagates(boundary, settings, log):
-    class Broken(airlock.AllowAll):
-        def allows(self, intent):
-            begun.set()
-            assert go_on.wait(60)
-            raise ZeroDivisionError
-
-    begun, go_on = threading.Event(), threading.Event()
-    settings.AIRLOCK = {"POLICY": Broken()}
+async def test_cancelled_flush_that_fails_is_logged(boundary, settings, log):
+    policy = Slow(error=ZeroDivisionError())
+    settings.AIRLOCK = {"POLICY": policy}
     flushing = asyncio.create_task(boundary(enqueue_two))
-    await wait_for(begun)
+    await wait_for(policy.begun)
     flushing.cancel()
     await asyncio.sleep(0)
-    go_on.set()
+    policy.go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await flushing
 
     (record,) = log.records
     assert record.levelname == "ERROR"
     assert record.exc_info[0] is ZeroDivisionError
-    assert len(boundary.scopes[0].undispatched_intents) == 2
 
 
-async def test_cancelled_coroutine_discards(boundary, ran):
-    async def never_ends():
-        airlock.enqueue(ran.append, 1)
-        await asyncio.Event().wait()
+def test_flush_goes_on_when_the_event_loop_shuts_down(slow):
+    async def block():
+        async with airlock.scope():
+            await enqueue_two()
 
-    running = asyncio.create_task(boundary(never_ends))
-    while not boundary.scopes:
-        await asyncio.sleep(0)
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
+    async def main():
+        tasks.append(asyncio.create_task(block()))
+        await wait_for(slow.begun)
+        threading.Timer(0.1, slow.go_on.set).start()
 
-    (scope,) = boundary.scopes
-    assert scope.is_discarded
-    assert ran == []
+    async def take_turn():
+        await sync_to_async(lambda: None)()  # after the flush
+
+    tasks = []
+    asyncio.run(main())
+    asyncio.run(take_turn())
+
+    assert slow.done == [1, 2]
 
 
-async def test_coroutine_that_raises_discards(boundary, ran):
+@pytest.mark.parametrize("error", [KeyError, asyncio.CancelledError])
+async def test_coroutine_that_raises_discards(boundary, ran, error):
     async def raises():
         airlock.enqueue(ran.append, 1)
-        raise KeyError
+        raise error
 
-    with pytest.raises(KeyError):
+    with pytest.raises(error):
         await boundary(raises)
 
-    (scope,) = boundary.scopes
-    assert scope.is_discarded
+    assert boundary.scope.is_discarded
     assert ran == []
 
 
-async def test_after_a_flush_the_scope_is_not_the_current_one_any_more(boundary, ran):
+async def test_after_a_flush_the_scope_is_not_the_current_one(boundary):
     await boundary(enqueue_two)
 
     assert airlock.get_current_scope() is None
-    assert len(boundary.scopes[0].dispatched_intents) == 2
+    assert len(boundary.scope.dispatched_intents) == 2
 
 
 async def test_async_scope_asks_should_flush(ran):
@@ -186,51 +205,24 @@ async def test_async_scope_asks_should_flush(ran):
         def should_flush(self, error):
             return error is not None
 
-    async with Contrary() as good:
+    async with Contrary():
         airlock.enqueue(ran.append, 1)
-    with pytest.raises(KeyError):
-        async with Contrary() as bad:
+    with suppress(KeyError):
+        async with Contrary():
             airlock.enqueue(ran.append, 2)
             raise KeyError
 
-    assert good.is_discarded
-    assert bad.is_flushed
     assert ran == [2]
 
 
-async def test_async_scope_whose_should_flush_raises_discards(ran):
-    class Broken(DjangoScope):
-        def should_flush(self, error):
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        async with Broken() as scope:
-            airlock.enqueue(ran.append, 1)
-
-    assert scope.is_discarded
-    assert ran == []
-
-
-async def test_policy_that_raises_at_an_async_flush_propagates(boundary, settings, ran):
-    class Broken(airlock.AllowAll):
-        def allows(self, intent):
-            raise ZeroDivisionError
-
-    settings.AIRLOCK = {"POLICY": Broken()}
+async def test_policy_that_raises_at_an_async_flush_propagates(boundary, settings):
+    policy = Slow(error=ZeroDivisionError())
+    policy.go_on.set()
+    settings.AIRLOCK = {"POLICY": policy}
     with pytest.raises(ZeroDivisionError):
         await boundary(enqueue_two)
 
-    assert len(boundary.scopes[0].undispatched_intents) == 2
-
-
-async def test_nested_async_scope_hands_over(ran):
-    async with airlock.scope():
-        async with airlock.scope() as nested:
-            intent = airlock.enqueue(ran.append, 1)
-        assert ran == []
-
-    assert nested.intents == [intent]
-    assert ran == [1]
+    assert len(boundary.scope.undispatched_intents) == 2
 
 
 async def test_coroutines_side_by_side_have_scopes_of_their_own(ran):
@@ -246,50 +238,121 @@ async def test_coroutines_side_by_side_have_scopes_of_their_own(ran):
     assert sorted(ran) == list(range(0, 20, 2))
 
 
-# With the database: `async_to_sync` brings the threads of `sync_to_async` back to the one of the test.
+# With the database
 
 
-def test_async_scope_around_transactions_knows_what_became_of_them(on_database, ran):
-    def work(number, *, rolls_back):
-        with atomic():
-            airlock.enqueue(ran.append, number)
-            if rolls_back:
-                raise KeyError
-
-    async def main():
-        async with airlock.scope() as scope:
-            await sync_to_async(work)(1, rolls_back=False)
-            with pytest.raises(KeyError):
-                await sync_to_async(work)(2, rolls_back=True)
-        return scope
-
-    scope = async_to_sync(main)()
-
-    assert ran == [1]
-    assert [intent.args for intent in scope.rolled_back_intents] == [(2,)]
-
-
-def test_async_scope_inside_a_transaction_waits_for_its_commit(on_database, ran):
-    async def main():
-        async with airlock.scope():
-            airlock.enqueue(ran.append, 1)
-
-    with atomic():
-        async_to_sync(main)()
-        assert ran == []
-
-    assert ran == [1]
-
-
-def test_async_scope_inside_a_transaction_that_is_rolled_back_dispatches_nothing(on_database, ran):
-    async def main():
-        async with airlock.scope() as scope:
-            airlock.enqueue(ran.append, 1)
-        return scope
-
-    with pytest.raises(KeyError), atomic():
-        scope = async_to_sync(main)()
+def roll_back_around(function, *args):
+    with suppress(KeyError), atomic():
+        function(*args)
         raise KeyError
 
-    assert ran == []
-    assert len(scope.rolled_back_intents) == 1
+
+@pytest.mark.django_db(transaction=True)
+class TestInTransactions:
+    def test_async_scope_around_knows_what_became_of_them(self, ran):
+        def work(number):
+            with atomic():
+                airlock.enqueue(ran.append, number)
+
+        async def main():
+            async with airlock.scope():
+                await sync_to_async(work)(1)
+                await sync_to_async(roll_back_around)(work, 2)
+
+        async_to_sync(main)()
+        assert ran == [1]
+
+    def test_async_scope_inside_waits_for_the_commit(self, ran):
+        async def main():
+            async with airlock.scope():
+                airlock.enqueue(ran.append, 1)
+
+        with atomic():
+            async_to_sync(main)()
+            assert ran == []
+        roll_back_around(async_to_sync(main))
+
+        assert ran == [1]
+
+    def test_coroutine_that_sync_code_waits_for_is_in_its_transaction(self, ran):
+        async def service():
+            airlock.enqueue(ran.append, 1)
+
+        with airlock.scope() as scope:
+            roll_back_around(async_to_sync(service))
+
+        assert ran == []
+        assert len(scope.rolled_back_intents) == 1
+
+    @pytest.mark.skipif(django.VERSION < (5,), reason="signals have no async receivers before Django 5.0")
+    def test_async_signal_receiver_is_in_the_transaction(self, ran):
+        async def receiver(**_):
+            airlock.enqueue(ran.append, 1)
+
+        signal = Signal()
+        signal.connect(receiver)
+        with airlock.scope():
+            roll_back_around(signal.send, None)
+
+        assert ran == []
+
+    def test_detached_async_block_goes_out_whatever_becomes_of_them(self, ran):
+        async def main():
+            async with airlock.detached():
+                airlock.enqueue(ran.append, 1)
+
+        with airlock.scope():
+            roll_back_around(async_to_sync(main))
+
+        assert ran == [1]
+
+    def test_service_called_by_a_sync_view_under_asgi_is_in_its_transaction(self, settings, ran):
+        async def service():
+            airlock.enqueue(ran.append, "rolled back")
+
+        def view(request):
+            roll_back_around(async_to_sync(service))
+            airlock.enqueue(ran.append, "view")
+            return HttpResponse()
+
+        settings.ROOT_URLCONF = (path("", view),)
+        async_to_sync(AsyncClient().get)("/")
+
+        assert ran == ["view"]
+
+    async def test_background_task_of_a_sync_view_under_asgi_has_its_effects(self, settings, ran):
+        """It outlives the view, and what its thread does later, such as another transaction, is no matter to it."""
+
+        async def background():
+            async with airlock.scope(_cls=Uncaptured):
+                airlock.enqueue(ran.append, "before")
+                await in_transaction.wait()
+                airlock.enqueue(ran.append, "after")
+
+        async def start():
+            tasks.append(asyncio.create_task(background()))
+            await asyncio.sleep(0)
+
+        def view(request):
+            async_to_sync(start)()
+            return HttpResponse()
+
+        def hold():
+            with atomic():
+                loop.call_soon_threadsafe(in_transaction.set)
+                assert dispatched.wait(60)
+            connections.close_all()
+
+        class Uncaptured(DjangoScope):
+            capturable = False
+
+        tasks, loop, in_transaction, dispatched = [], asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+        settings.ROOT_URLCONF = (path("", view),)
+        await AsyncClient().get("/")
+        holding = asyncio.create_task(sync_to_async(hold)())
+        try:
+            await asyncio.wait_for(tasks[0], 60)
+            assert ran == ["before", "after"]
+        finally:
+            dispatched.set()
+            await holding

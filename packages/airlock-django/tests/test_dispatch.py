@@ -1,12 +1,17 @@
 """Dispatch after the commit: it is too late to fail, so what fails is logged, and the others still go."""
 
+import contextvars
 import logging
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 from django.db.transaction import atomic
+from django.utils import translation
 
 import airlock
+from airlock.integrations.django import DjangoScope
+
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class Fussy:
@@ -23,11 +28,7 @@ class Fussy:
 
 
 class Crate(Fussy):
-    """The same, for several at a time: it stops at the first that fails.
-
-    Args:
-        error: what became of the intents named `bad`.
-    """
+    """The same, for several at a time: it stops at the first that fails."""
 
     def dispatch_many(self, intents):
         outcomes = []
@@ -43,7 +44,7 @@ either_way = pytest.mark.parametrize("executor_cls", [Fussy, Crate])
 
 
 @pytest.fixture(params=["autocommit", "scope around", "scope inside"])
-def enqueued(request, on_database):
+def enqueued(request):
     """A function that enqueues good (1), bad (2), good (3), bad (4), and flushes and commits; it returns the scope."""
 
     def enqueue_all():
@@ -67,18 +68,17 @@ def enqueued(request, on_database):
 
 
 @either_way
-def test_failing_dispatch_does_not_keep_the_others_from_going(enqueued, log, executor_cls):
+def test_failing_dispatch_does_not_keep_the_others_from_going(enqueued, executor_cls):
     executor = executor_cls(ValueError("broken"))
     scope = enqueued(executor=executor)
 
     assert executor.given == [1, 2, 3, 4]
     assert [intent.args for intent in scope.dispatched_intents] == [(1,), (3,)]
     assert [intent.args for intent in scope.undispatched_intents] == [(2,), (4,)]
-    assert scope.rolled_back_intents == []
 
 
 @either_way
-def test_each_failing_dispatch_is_one_error_in_the_log_with_name_id_and_origin(enqueued, log, executor_cls):
+def test_failing_dispatch_is_logged_with_name_id_and_origin(enqueued, log, executor_cls):
     error = ValueError("broken")
     scope = enqueued(executor=executor_cls(error))
 
@@ -89,17 +89,19 @@ def test_each_failing_dispatch_is_one_error_in_the_log_with_name_id_and_origin(e
         assert record.exc_info[1] is error
 
 
-def test_failing_dispatch_of_an_intent_without_origin_says_how_to_get_one(on_database, log):
-    with airlock.scope(executor=Fussy(ValueError())):
-        airlock.enqueue(abs, 1, _name="bad")
+@either_way
+def test_dispatch_errors_raise_the_first_after_all_were_tried(settings, enqueued, executor_cls):
+    settings.AIRLOCK = {"DISPATCH_ERRORS": "raise"}
+    executor = executor_cls(ValueError("broken"))
+    with pytest.raises(ValueError, match="broken"):
+        enqueued(executor=executor)
 
-    (record,) = log.records
-    assert "CAPTURE_ORIGIN" in record.getMessage()
+    assert executor.given == [1, 2, 3, 4]
 
 
 @either_way
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=repr)
-def test_interrupt_during_dispatch_stops_it_and_propagates(on_database, log, error, executor_cls):
+def test_interrupt_during_dispatch_stops_it_and_propagates(error, executor_cls):
     executor = executor_cls(error)
     scope = airlock.scope(executor=executor)
     with pytest.raises(type(error)), scope:
@@ -110,48 +112,36 @@ def test_interrupt_during_dispatch_stops_it_and_propagates(on_database, log, err
     assert [intent.args for intent in scope.undispatched_intents] == [(1,), (2,)]
 
 
-def test_policy_that_raises_at_the_flush_propagates_and_nothing_is_dispatched(on_database, ran):
-    class Broken(airlock.AllowAll):
-        def allows(self, intent):
-            if intent.args == (2,):
-                raise ZeroDivisionError
-            return True
+def test_dispatch_of_unknown_outcome_is_logged_as_such(enqueued, log):
+    class Losing(Crate):
+        def dispatch_many(self, intents):
+            return [airlock.OutcomeUnknown(self.error)] * len(intents)
 
-    scope = airlock.scope(Broken())
-    with pytest.raises(ZeroDivisionError), scope, atomic():
-        intents = [airlock.enqueue(ran.append, number) for number in (1, 2, 3)]
+    scope = enqueued(executor=Losing(ConnectionError()))
 
-    assert ran == []
-    assert scope.undispatched_intents == intents
+    assert scope.unknown_intents == scope.undispatched_intents == scope.intents
+    assert [record.getMessage().count("nobody can tell") for record in log.records] == [1] * 4
 
 
-def test_override_of_dispatch_all_chooses_when_and_keeps_the_promises(on_database, ran, log):
-    class Backwards(airlock.integrations.django.DjangoScope):
+def test_override_of_dispatch_all_chooses_the_order_and_keeps_the_promises(ran):
+    class Backwards(DjangoScope):
         def dispatch_all(self, intents):
             super().dispatch_all(intents[::-1])
 
-    def fails():
-        raise ValueError
-
-    with Backwards() as scope:
+    with Backwards():
         airlock.enqueue(ran.append, 1)
-        failed = airlock.enqueue(fails)
         with suppress(KeyError), atomic():
             airlock.enqueue(ran.append, 2)
             raise KeyError
         airlock.enqueue(ran.append, 3)
 
     assert ran == [3, 1]
-    assert scope.undispatched_intents == [failed]
 
 
-def test_effects_are_in_no_scope_also_when_the_commit_comes_in_another_one(on_database, ran):
-    def task():
-        ran.append(airlock.get_current_scope())
-
+def test_effects_are_in_no_scope_also_when_the_commit_comes_in_one(ran):
     with atomic():
         with airlock.scope():
-            airlock.enqueue(task)
+            airlock.enqueue(lambda: ran.append(airlock.get_current_scope()))
         later = airlock.scope()
         later.enter()
     later.exit()
@@ -160,20 +150,111 @@ def test_effects_are_in_no_scope_also_when_the_commit_comes_in_another_one(on_da
     assert ran == [None]
 
 
-# Executors that take several at a time
+def test_effect_speaks_the_language_it_was_asked_for_in(ran):
+    with airlock.scope(), translation.override("de"), atomic():
+        airlock.enqueue(lambda: ran.append(translation.get_language()))
+
+    assert ran == ["de"]
 
 
-def test_dispatch_of_which_nobody_knows_whether_it_failed_is_logged_as_such(enqueued, log):
-    lost = ConnectionError("lost")
+def test_carrier_of_the_setting_brings_the_tenant_along(settings, ran):
+    def carries_tenant():
+        return tenant_is(connection_tenant[-1])
 
-    class Losing(Crate):
-        def dispatch_many(self, intents):
-            return [airlock.OutcomeUnknown(lost)] * len(intents)
+    @contextmanager
+    def tenant_is(name):
+        connection_tenant.append(name)
+        yield
+        connection_tenant.pop()
 
-    scope = enqueued(executor=Losing(None))
+    connection_tenant = ["public"]
+    settings.AIRLOCK = {"CARRIERS": [carries_tenant]}
+    with airlock.scope(), tenant_is("acme"), atomic():
+        airlock.enqueue(lambda: ran.append(connection_tenant[-1]))
 
-    assert scope.unknown_intents == scope.undispatched_intents == scope.intents
-    assert [record.exc_info[1] for record in log.records] == [lost] * 4
-    for record, intent in zip(log.records, scope.intents, strict=True):
-        assert intent.id in record.getMessage()
-        assert "nobody can tell" in record.getMessage()
+    assert ran == ["acme"]
+
+
+def test_context_of_an_effect_that_waits_for_a_commit_is_its_own(ran):
+    request_id = contextvars.ContextVar("request_id")
+    with atomic():
+        with airlock.scope():
+            request_id.set(1)
+            airlock.enqueue(lambda: ran.append(request_id.get()))
+        request_id.set(2)
+
+    assert ran == [1]
+
+
+# The log of what did not go out
+
+
+def test_discarded_intents_are_in_the_log_in_one_line(log):
+    with suppress(KeyError), airlock.scope():
+        airlock.enqueue(abs, 1, _name="send_receipt")
+        airlock.enqueue(abs, 1, _name="notify")
+        raise KeyError
+
+    (record,) = log.records
+    assert record.levelname == "INFO"
+    assert "send_receipt, notify: discarded, because KeyError was raised" in record.getMessage()
+
+
+def test_intents_a_policy_drops_are_in_the_log(log):
+    with airlock.scope(airlock.BlockTasks(["send_receipt"])):
+        airlock.enqueue(abs, 1, _name="send_receipt")
+        airlock.enqueue(abs, 1)
+
+    (record,) = log.records
+    assert "send_receipt: dropped by BlockTasks" in record.getMessage()
+
+
+# Detached
+
+
+def test_detached_goes_out_whatever_becomes_of_the_transaction(ran):
+    with airlock.scope(), suppress(KeyError), atomic():
+        airlock.enqueue(ran.append, "transaction")
+        with airlock.detached() as detached, atomic():
+            intent = airlock.enqueue(ran.append, "detached")
+        assert ran == ["detached"]
+        raise KeyError
+
+    assert ran == ["detached"]
+    assert detached.dispatched_intents == [intent]
+
+
+def test_detached_block_that_raises_discards(ran):
+    with suppress(KeyError), airlock.scope(), airlock.detached():
+        airlock.enqueue(ran.append, 1)
+        raise KeyError
+
+    assert ran == []
+
+
+def test_scopes_inside_of_a_detached_block_are_captured_by_it(ran):
+    with airlock.scope(), atomic():
+        with airlock.detached():
+            with airlock.scope():
+                airlock.enqueue(ran.append, 1)
+            assert ran == []
+        assert ran == [1]
+
+
+def test_detached_block_outside_of_any_scope_goes_by_the_setting(settings, ran):
+    settings.AIRLOCK = {"EXECUTOR": lambda intent: ran.append(intent.name)}
+    with suppress(KeyError), atomic():
+        with airlock.detached():
+            airlock.enqueue(abs, 1)
+        raise KeyError
+
+    assert ran == ["abs"]
+
+
+def test_failing_dispatch_of_a_detached_block_is_logged(ran, log):
+    with airlock.scope(), airlock.detached(), atomic():
+        airlock.enqueue(int, "no number")
+        airlock.enqueue(ran.append, 1)
+
+    assert ran == [1]
+    assert [record.levelname for record in log.records] == ["ERROR"]

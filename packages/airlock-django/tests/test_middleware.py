@@ -8,9 +8,7 @@ from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied, SuspiciousOperation
 from django.db import connections, transaction
 from django.db.transaction import atomic
-from django.http import Http404, HttpResponse, HttpResponseRedirect
-from django.template import engines
-from django.template.response import TemplateResponse
+from django.http import Http404, HttpResponse
 from django.test import AsyncRequestFactory, RequestFactory
 
 import airlock
@@ -54,15 +52,6 @@ def test_status_of_400_or_above_discards(get, as_view, ran, status):
     assert response.airlock_scope.is_discarded
 
 
-def test_redirect_flushes(get, as_view, ran):
-    def view(request):
-        airlock.enqueue(ran.append, 1)
-        return HttpResponseRedirect("/elsewhere")
-
-    assert get(as_view(view)).status_code == 302
-    assert ran == [1]
-
-
 @pytest.mark.parametrize(
     ("error", "status"), [(ValueError, 500), (Http404, 404), (PermissionDenied, 403), (SuspiciousOperation, 400)]
 )
@@ -99,20 +88,6 @@ def test_what_no_handler_makes_a_response_of_discards_and_propagates(ran, error)
     request = RequestFactory().get("/")
     with pytest.raises(error):
         AirlockMiddleware(get_response)(request)
-
-    assert request.airlock_scope.is_discarded
-    assert airlock.get_current_scope() is None
-    assert ran == []
-
-
-async def test_what_no_handler_makes_a_response_of_discards_and_propagates_async(ran):
-    async def get_response(request):
-        airlock.enqueue(ran.append, 1)
-        raise asyncio.CancelledError
-
-    request = AsyncRequestFactory().get("/")
-    with pytest.raises(asyncio.CancelledError):
-        await AirlockMiddleware(get_response)(request)
 
     assert request.airlock_scope.is_discarded
     assert airlock.get_current_scope() is None
@@ -217,19 +192,6 @@ def test_what_coroutines_and_threads_of_an_async_view_enqueue_is_the_requests(ge
     assert sorted(ran) == [-3, -2, -1, 1, 2, 3]
 
 
-def test_what_is_enqueued_while_a_template_is_rendered_is_the_requests(get, as_view, settings, ran):
-    settings.TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates"}]
-
-    def view(request):
-        template = engines["django"].from_string("{{ enqueue }}")
-        return TemplateResponse(request, template, {"enqueue": lambda: airlock.enqueue(ran.append, 1).args[0]})
-
-    response = get(as_view(view))
-
-    assert response.content == b"1"
-    assert ran == [1]
-
-
 def test_failing_dispatch_is_no_error_for_the_client(get, as_view, ran, log):
     def fails():
         raise ValueError
@@ -245,20 +207,6 @@ def test_failing_dispatch_is_no_error_for_the_client(get, as_view, ran, log):
     assert ran == [1]
     assert [intent.task for intent in response.airlock_scope.undispatched_intents] == [fails]
     assert [record.levelname for record in log.records] == ["ERROR"]
-
-
-def test_setting_decides_about_the_scope_of_requests(get, as_view, settings, ran):
-    settings.AIRLOCK = {"SCOPE": "airlock.Scope", "POLICY": "airlock.DropAll"}
-
-    def view(request):
-        airlock.enqueue(ran.append, 1)
-        return HttpResponse()
-
-    response = get(as_view(view))
-
-    assert type(response.airlock_scope) is airlock.Scope
-    assert response.airlock_scope.is_flushed
-    assert ran == []
 
 
 @pytest.mark.parametrize("factory", [RequestFactory, AsyncRequestFactory])
@@ -376,8 +324,12 @@ def enqueues_nothing(get_response):
 enqueues_nothing.sync_capable = enqueues_nothing.async_capable = True
 
 
-def test_inside_a_middleware_with_a_transaction_effects_wait_for_its_commit(get, as_view, settings, on_database, ran):
-    settings.MIDDLEWARE = [here("transaction_around_the_request"), OURS]
+@pytest.mark.parametrize("ours_is", ["outside", "inside"])
+def test_effects_share_the_fate_of_the_transaction_of_a_middleware(
+    get, as_view, ours_is, settings, transactional_db, ran
+):
+    ours_first = [OURS, here("transaction_around_the_request")]
+    settings.MIDDLEWARE = ours_first if ours_is == "outside" else ours_first[::-1]
 
     def view(request):
         airlock.enqueue(ran.append, request.GET.get("rollback", "commit"))
@@ -391,25 +343,11 @@ def test_inside_a_middleware_with_a_transaction_effects_wait_for_its_commit(get,
     assert committed.airlock_scope.rolled_back_intents == []
 
 
-def test_around_a_middleware_with_a_transaction_effects_share_its_fate(get, as_view, settings, on_database, ran):
-    settings.MIDDLEWARE = [OURS, here("transaction_around_the_request")]
-
-    def view(request):
-        airlock.enqueue(ran.append, request.GET.get("rollback", "commit"))
-        return HttpResponse()
-
-    rolled_back = get(as_view(view), "rollback=yes")
-    get(as_view(view))
-
-    assert ran == ["commit"]
-    assert len(rolled_back.airlock_scope.rolled_back_intents) == 1
-
-
 # Transactions in views
 
 
 @pytest.fixture(params=["ATOMIC_REQUESTS", "not ATOMIC_REQUESTS"])
-def atomic_requests(request, on_database, monkeypatch):
+def atomic_requests(request, transactional_db, monkeypatch):
     """Whether Django opens a transaction around each sync view; it refuses to for async ones."""
     chosen = request.param == "ATOMIC_REQUESTS"
     monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", chosen)
@@ -466,42 +404,74 @@ def test_transaction_rolled_back_in_a_view_that_succeeds_drops_its_intents(get, 
     ]
 
 
-def test_set_rollback_in_a_view_under_atomic_requests_drops_all_its_intents(get, on_database, monkeypatch, ran):
-    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+# What a view leaves behind
+
+
+def test_scope_that_a_view_forgets_does_not_reach_the_next_request(get, ran, log):
+    def forgets(request):
+        airlock.scope().enter()
+        airlock.enqueue(ran.append, "lost")
+        return HttpResponse()
+
+    def view(request):
+        airlock.enqueue(ran.append, "next")
+        return HttpResponse()
+
+    get(forgets)
+    assert "never left: its intents are lost" in log.text
+    get(view)
+    assert ran == ["next"]
+    assert airlock.get_current_scope() is None
+
+
+def test_scope_that_a_generator_holds_does_not_reach_the_next_request(get, ran):
+    def generator():
+        with airlock.scope():
+            yield
+
+    def forgets(request):
+        held.append(generator())
+        next(held[-1])
+        return HttpResponse()
+
+    def view(request):
+        airlock.enqueue(ran.append, "next")
+        return HttpResponse()
+
+    held = []
+    get(forgets)
+    get(view)
+    assert ran == ["next"]
+    held.clear()
+
+
+class DecidesNothing(AirlockMiddleware):
+    def should_flush(self, request, response):
+        return [response]
+
+
+def test_should_flush_that_returns_no_bool_is_an_error(get, settings, ran, caplog):
+    settings.MIDDLEWARE = [here("DecidesNothing")]
 
     def view(request):
         airlock.enqueue(ran.append, 1)
-        transaction.set_rollback(True)
         return HttpResponse()
 
-    response = get(view)
-
-    assert response.status_code == 200
+    assert get(view).status_code == 500
     assert ran == []
-    assert len(response.airlock_scope.rolled_back_intents) == 1
+    assert "return True or False" in caplog.text
 
 
-def test_view_without_atomic_requests_decides_about_its_own_transactions(get, as_view, atomic_requests, ran):
+def test_status_that_discards_is_in_the_log(get, log):
     def view(request):
-        airlock.enqueue(ran.append, "before")
-        with suppress(KeyError), atomic():
-            airlock.enqueue(ran.append, "rolled back")
-            raise KeyError
-        with atomic():
-            airlock.enqueue(ran.append, "committed")
-        return HttpResponse()
+        airlock.enqueue(abs, 1)
+        return HttpResponse(status=422)
 
-    response = get(transaction.non_atomic_requests(as_view(view)))
+    get(view)
 
-    assert response.status_code == 200
-    assert ran == ["before", "committed"]
+    assert "abs: discarded, because the response has the status 422" in log.text
 
 
-def test_error_response_of_a_view_that_committed_has_no_effects(get, atomic_requests, ran):
-    def view(request):
-        with atomic():
-            airlock.enqueue(ran.append, 1)
-        return HttpResponse(status=409)
-
-    assert get(view).status_code == 409
-    assert ran == []
+def test_enqueue_outside_of_any_scope_names_what_to_add():
+    with pytest.raises(airlock.NoScopeError, match="(?s)AirlockMiddleware.*AirlockTask.*@airlock_command"):
+        airlock.enqueue(abs, 1)

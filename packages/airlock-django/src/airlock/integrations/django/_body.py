@@ -117,7 +117,7 @@ class _AsyncBody(_ScopedBody):
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            async_to_sync(self._content.aclose)()
+            async_to_sync(self._aclose)()
         else:
             self._closing = loop.create_task(self._aclose())
 

@@ -50,7 +50,8 @@ def defaults() -> Mapping[str, Any]:
         return _NOT_CONFIGURED
     given = {**_given(), "DEBUG": settings.DEBUG}  # on which the default of CAPTURE_ORIGIN depends
     seen, values = _latest
-    if given != seen:
+    # By identity: another executor or policy may be equal, as two empty recorders of a test suite are.
+    if given.keys() != seen.keys() or any(given[key] is not seen[key] for key in given):
         values = _read(_given())
         _latest = given, values
     return values
