@@ -1,9 +1,9 @@
 """Runs every snippet of the site, in a project of the kind that its page is about.
 
-A snippet that readers see starts with nothing: no names of the snippets before it, and the example project as it is
-right after its start. So what a page shows can be copied as it stands. A snippet in a comment (an
-`invisible-code-block`) goes on where the one before it left off, with what that printed in `printed`; it checks what
-would only be in the reader's way.
+A snippet that readers see starts with nothing: no names from the snippets before it, and the example project as it is
+right after its start. So readers can copy each snippet alone. A snippet in a comment (an `invisible-code-block`) goes
+on where the one before it left off. It finds what that printed in `printed`, and the whole page in `page`. It checks
+what would only be in the reader's way.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ FIXTURES = {
     "django": ["django_project"],
 }
 
-# The tests of two projects import a `shop` that is not Django's: test_examples.py runs them, in processes of their own.
-collect_ignore = ["_build", "examples/plain", "examples/celery"]
+# test_examples.py runs the tests of the example projects, in processes of their own.
+collect_ignore = ["_build", "examples"]
 
 # For all projects, instead of the servers in their settings.
 os.environ["CELERY_BROKER_URL"] = "memory://"
@@ -71,7 +71,6 @@ REGISTER_TASKS_OF_CELERY = set(_state._on_app_finalizers)  # noqa: SLF001
 sys.path.insert(0, str(EXAMPLES / "django"))
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 django.setup()
-SCOPE_CLS_OF_DJANGO = airlock.get_configuration().scope_cls
 CELERY_OF_DJANGO = importlib.import_module("config.celery").app
 # Another process that shares the tests would look for the module before this file has said where it is.
 del os.environ["DJANGO_SETTINGS_MODULE"]
@@ -87,6 +86,7 @@ def run_afresh(example: Example) -> None:
     with logging_afresh(), redirect_stdout(printed), redirect_stderr(printed):
         PythonEvaluator()(example)
     example.namespace["printed"] = printed.getvalue()
+    example.namespace["page"] = example.document.text
 
 
 @contextmanager
@@ -149,10 +149,8 @@ def without_django() -> Iterator[None]:
     """Make Django look as in a project that does not use it: installed, perhaps, but not configured."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(django.conf.settings, "_wrapped", empty)
-        airlock.reset_configuration()
         yield
     airlock.reset_configuration()
-    airlock.configure(scope_cls=SCOPE_CLS_OF_DJANGO)
 
 
 @pytest.fixture
@@ -235,3 +233,17 @@ def snippets(request: pytest.FixtureRequest, page: Path) -> list[str]:
     """The snippets of the page that readers see, and that are run."""
     kind = request.node.callspec.params["page"][0]
     return [str(example.parsed) for example in SYBILS[kind].parse(page) if example.region.evaluator is run_afresh]
+
+
+@pytest.fixture
+def all_snippets() -> dict[str, list[tuple[Path, int, str]]]:
+    """The page, the line and the source of each snippet that readers see, for each kind of project."""
+    return {
+        kind: [
+            (page, example.line, str(example.parsed))
+            for page in (Path(__file__).parent / f"{name}.md" for name in PAGES[kind])
+            for example in SYBILS[kind].parse(page)
+            if example.region.evaluator is run_afresh
+        ]
+        for kind in PAGES
+    }

@@ -8,11 +8,17 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parent / "examples"
-PYTEST = ["-m", "pytest", "-c", os.devnull, "-p", "no:cacheprovider", "--rootdir", ".", "."]
+PYTEST = ["-m", "pytest", "-c", os.devnull, "-p", "no:cacheprovider", "--rootdir", ".", "--confcutdir", ".", "."]
 
 
 @pytest.mark.parametrize(
-    ("example", "command"), [("plain", PYTEST), ("celery", PYTEST), ("django", ["manage.py", "test"])]
+    ("example", "command"),
+    [
+        ("plain", PYTEST),
+        ("celery", PYTEST),
+        ("django", ["manage.py", "test", "--settings=config.test_settings"]),
+        ("integration", PYTEST),
+    ],
 )
 def test_tests_of_the_example_pass(example: str, command: list[str]) -> None:
     # Nor do they get any help: no other settings, and no broker than that of the project.

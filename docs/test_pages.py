@@ -11,7 +11,7 @@ DOCS = Path(__file__).parent
 #: What a block may be besides Python that is run: it is for another program.
 OTHER_LANGUAGES = {"console", "ini"}
 #: Directives that show no code, or that of a file which is imported or run.
-DIRECTIVES = {"{eval-rst}", "{include}", "{literalinclude}", "{toctree}"}
+DIRECTIVES = {"{eval-rst}", "{image}", "{include}", "{literalinclude}", "{toctree}"}
 
 
 def test_every_page_is_known_to_the_tests(pages: list[Path]) -> None:

@@ -25,7 +25,6 @@ from hypothesis import strategies as st
 import airlock
 from airlock.integrations.django import DjangoScope
 from fate_model import DATABASES, Model, SomeError
-from services import mariadb_database, needed, postgresql_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -270,14 +269,14 @@ def two_databases(request: pytest.FixtureRequest) -> Iterator[None]:
     """Two connections to each database in turn. Django is configured for so long only."""
     address: dict[str, Any] = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
     if request.param != "sqlite":
-        address = needed({"postgresql": postgresql_database, "mariadb": mariadb_database}[request.param])
+        address = request.getfixturevalue(f"{request.param}_database")
     django_settings.configure(DATABASES={database: dict(address) for database in DATABASES}, USE_TZ=True)
     yield
     connections.close_all()
     for database in DATABASES:
         del connections[database]
     del connections.settings
-    django_settings._wrapped = empty
+    django_settings._wrapped = empty  # noqa: SLF001
 
 
 @pytest.mark.usefixtures("two_databases")

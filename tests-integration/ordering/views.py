@@ -1,18 +1,17 @@
-"""Views that place an order and enqueue its confirmation, and then end in every way there is."""
+"""Views that place an order, and then end in every way there is."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.transaction import atomic
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 
 import airlock
-from ordering.celery import confirm
+from ordering.effects import enqueue, place
 from ordering.models import Order
 
 if TYPE_CHECKING:
@@ -21,11 +20,6 @@ if TYPE_CHECKING:
 
 class RefusedError(Exception):
     pass
-
-
-def place(number: str) -> None:
-    Order.objects.create(number=number)
-    airlock.enqueue(confirm, number=number)
 
 
 def good(number: str) -> HttpResponse:
@@ -40,39 +34,39 @@ def autocommit(number: str) -> HttpResponse:
 
 
 def redirects(number: str) -> HttpResponse:
-    with atomic():
+    with airlock.scope():
         place(number)
     return HttpResponseRedirect("/elsewhere")
 
 
 def enqueues_before_it_saves(number: str) -> HttpResponse:
     with atomic():
-        airlock.enqueue(confirm, number=number)
+        enqueue(number)
         Order.objects.create(number=number)
     return HttpResponse()
 
 
-def commits_and_answers_400(number: str) -> HttpResponse:
+def rolls_back_a_savepoint(number: str) -> HttpResponse:
     with atomic():
         place(number)
+        with suppress(RefusedError), atomic():
+            enqueue(number, "never")
+            raise RefusedError
+    return HttpResponse()
+
+
+def commits_and_answers_400(number: str) -> HttpResponse:
+    good(number)
     return HttpResponse(status=400)
 
 
 def commits_and_answers_404(number: str) -> HttpResponse:
-    with atomic():
-        place(number)
+    good(number)
     raise Http404
 
 
-def commits_and_answers_503(number: str) -> HttpResponse:
-    with atomic():
-        place(number)
-    return HttpResponse(status=503)
-
-
 def commits_and_raises(number: str) -> HttpResponse:
-    with atomic():
-        place(number)
+    good(number)
     raise RefusedError
 
 
@@ -83,9 +77,8 @@ def raises_in_the_transaction(number: str) -> HttpResponse:
 
 
 def catches_what_left_the_transaction(number: str) -> HttpResponse:
-    with suppress(RefusedError), atomic():
-        place(number)
-        raise RefusedError
+    with suppress(RefusedError):
+        raises_in_the_transaction(number)
     return HttpResponse()
 
 
@@ -96,21 +89,26 @@ def sets_rollback(number: str) -> HttpResponse:
     return HttpResponse()
 
 
-def rolls_back_a_savepoint(number: str) -> HttpResponse:
-    """Two orders, of which the second does not stay."""
-    with atomic():
-        place(number)
-        with suppress(RefusedError), atomic():
-            place(f"{number}-dropped")
-            raise RefusedError
+def fails_at_commit(number: str) -> HttpResponse:
+    with suppress(IntegrityError), atomic():
+        place(number, follows_id=0)
     return HttpResponse()
 
 
-def publishes_by_itself(number: str) -> HttpResponse:
-    """What Airlock is there to avoid; it shows that the witness tells the difference."""
-    with atomic():
-        Order.objects.create(number=number)
-        confirm.delay(number=number)
+def rolls_back_the_request(number: str) -> HttpResponse:
+    place(number)
+    if transaction.get_connection().in_atomic_block:  # ATOMIC_REQUESTS
+        transaction.set_rollback(True)
+    return HttpResponse()
+
+
+def tells_the_middleware_to_roll_back(number: str) -> HttpResponse:
+    place(number)
+    return HttpResponse(headers={"X-Roll-Back": "yes"})
+
+
+def enters_a_scope_and_forgets_it(number: str) -> HttpResponse:
+    airlock.scope().enter()
     return HttpResponse()
 
 
@@ -121,15 +119,17 @@ ENDINGS: dict[str, Callable[[str], HttpResponse]] = {
         autocommit,
         redirects,
         enqueues_before_it_saves,
+        rolls_back_a_savepoint,
         commits_and_answers_400,
         commits_and_answers_404,
-        commits_and_answers_503,
         commits_and_raises,
         raises_in_the_transaction,
         catches_what_left_the_transaction,
         sets_rollback,
-        rolls_back_a_savepoint,
-        publishes_by_itself,
+        fails_at_commit,
+        rolls_back_the_request,
+        tells_the_middleware_to_roll_back,
+        enters_a_scope_and_forgets_it,
     ]
 }
 
@@ -148,41 +148,18 @@ async def async_view(request: HttpRequest, ending: str, number: str) -> HttpResp
     return await sync_to_async(ENDINGS[ending])(number)
 
 
-def rolls_back_the_request(request: HttpRequest, number: str) -> HttpResponse:
-    """For ATOMIC_REQUESTS: nothing but the transaction says that it failed."""
-    place(number)
-    transaction.set_rollback(True)
-    return HttpResponse()
-
-
 @transaction.non_atomic_requests
 async def enqueues_in_the_event_loop(request: HttpRequest, status: int, number: str) -> HttpResponse:
     await Order.objects.acreate(number=number)
-    airlock.enqueue(confirm, number=number)
+    enqueue(number)
     return HttpResponse(status=status)
 
 
-def several(request: HttpRequest, number: str) -> JsonResponse:
-    """Some effects, of which one cannot be serialised, if so asked."""
-    intents = []
+def sends_celery_tasks(request: HttpRequest, number: str) -> JsonResponse:
+    """Every second of its effects cannot be serialised."""
+    from ordering.celery import confirm
+
     with atomic():
         Order.objects.create(number=number)
-        for _ in range(3):
-            intents.append(airlock.enqueue(confirm, number=number))
-            if "broken" in request.GET:
-                intents.append(airlock.enqueue(confirm, number=number, broken=Path, _origin="views.py:7"))
+        intents = [airlock.enqueue(confirm, number=given, _origin="views.py:7") for given in (number, object()) * 2]
     return JsonResponse({"ids": [intent.id for intent in intents]})
-
-
-@transaction.non_atomic_requests
-async def slow_to_publish(request: HttpRequest, number: str) -> HttpResponse:
-    """Publishing tells that it has begun, and waits until it is let go on."""
-    await Order.objects.acreate(number=number)
-    airlock.enqueue(confirm, number=number, _dispatch_options={"headers": {"meanwhile": request.GET["meanwhile"]}})
-    return HttpResponse()
-
-
-@transaction.non_atomic_requests
-async def lets_go_on(request: HttpRequest) -> HttpResponse:
-    Path(f"{request.GET['meanwhile']}.go_on").touch()
-    return HttpResponse()

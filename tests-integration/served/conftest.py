@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
 import re
@@ -9,91 +10,83 @@ import socket
 import struct
 import subprocess
 import sys
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
-from served import messages
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from processes import Process
-    from services import Broker
 
-DIRECTORY = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[1]
 
 COMMANDS = {
     # One process each, so that all requests meet in it.
-    "WSGI": ["gunicorn", "--bind=127.0.0.1:0", "--worker-class=gthread", "--threads=24", "served.wsgi"],
-    "ASGI": ["uvicorn", "--port=0", "--lifespan=off", "--no-access-log", "served.asgi:application"],
+    "WSGI": ["gunicorn", "--bind=127.0.0.1:0", "--worker-class=gthread", "--threads=8", "ordering.wsgi"],
+    "WSGI, one thread": ["gunicorn", "--bind=127.0.0.1:0", "--worker-class=sync", "ordering.wsgi"],
+    "ASGI": ["uvicorn", "--port=0", "--lifespan=off", "--no-access-log", "ordering.asgi:application"],
 }
-READY = {"WSGI": "Booting worker", "ASGI": "Uvicorn running on"}
 
-# A new connection for each request, as one that is kept may be closed by the server while it is used again.
-CLIENT = httpx.Client(timeout=2 * messages.PATIENCE, limits=httpx.Limits(max_keepalive_connections=0))
+# No connections are kept: a server may close one while it is used again.
+CLIENT = httpx.Client(timeout=120, limits=httpx.Limits(max_keepalive_connections=0), trust_env=False)
 
 
 @dataclass
-class Server:
-    """A server process, and the broker it publishes to."""
+class Site:
+    """The project in a server process."""
 
     kind: str
-    broker: Broker
     process: Process
+    directory: Path
 
     @functools.cached_property
     def address(self) -> tuple[str, int]:
         (found,) = re.findall(r"http://([\d.]+):(\d+)", self.process.log)
         return found[0], int(found[1])
 
+    def get(self, path: str, request_id: str = "", **query: str) -> httpx.Response:
+        host, port = self.address
+        return CLIENT.get(f"http://{host}:{port}/{path}", params=query, headers={"X-Request-ID": request_id})
 
-@dataclass
-class Site:
-    """A server as one test uses it: with a queue, and a name that the two tell each other things under."""
-
-    server: Server
-    queue: str
-    name: str = field(default_factory=lambda: secrets.token_hex(4))
-
-    def url(self, path: str, **query: str) -> httpx.URL:
-        host, port = self.server.address
-        return httpx.URL(f"http://{host}:{port}/{path}", params={"queue": self.queue, **query})
-
-    def get(self, path: str, **query: str) -> httpx.Response:
-        return CLIENT.get(self.url(path, name=self.name, **query))
-
-    @contextmanager
-    def stream(self, path: str, **query: str) -> Iterator[Iterator[bytes]]:
-        """The chunks of a streaming response, each as soon as it was received."""
-        url = self.url(path, name=self.name, **query)
-        with CLIENT.stream("GET", url) as response:
-            yield response.iter_raw()
-
-    def visit(self, path: str, **query: str) -> socket.socket:
-        """Ask for a page as a client does that can go away at any time, by `leave`."""
-        url = self.url(path, name=self.name, **query)
-        visitor = socket.create_connection(self.server.address, timeout=messages.PATIENCE)
-        visitor.sendall(b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % url.raw_path)
+    def visit(self, path: str) -> socket.socket:
+        """Ask for a page as a client does that may go away, by `leave`."""
+        visitor = socket.create_connection(self.address, timeout=60)
+        visitor.sendall(f"GET /{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
         return visitor
 
-    def another(self) -> Site:
-        """The same server and queue under another name."""
-        return Site(self.server, self.queue)
+    def journal(self, number: str) -> list[dict[str, Any]]:
+        """What was confirmed about an order so far."""
+        file = self.directory / "journal"
+        entries = map(json.loads, file.read_text().splitlines() if file.exists() else ())
+        return [entry for entry in entries if entry["number"] == number]
 
-    def tell(self, subject: str, message: Any = None) -> None:
-        messages.tell(f"{self.name}: {subject}", message)
+    def effects(self, number: str, count: int = 0) -> list[str]:
+        """What was confirmed, when there are so many."""
+        until(lambda: len(self.journal(number)) >= count)
+        return [entry["what"] for entry in self.journal(number)]
 
-    def hear(self, subject: str) -> Any:
-        return messages.hear(f"{self.name}: {subject}")
+    def tell(self, what: str) -> None:
+        (self.directory / what).touch()
 
-    def effects(self) -> list[str]:
-        """Take the names of what is in the queue by now, in order."""
-        return [message.payload[0][0] for message in self.server.broker.take(self.queue)]
+    def hear(self, what: str) -> None:
+        until((self.directory / what).exists)
+
+    def until_dropped(self, number: str, why: str) -> None:
+        """Wait until the log says of this order that its effects do not go out."""
+        line = re.compile(f"will not be dispatched.*{number}.*{why}")
+        until(lambda: line.search(self.process.log) is not None)
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def leave(visitor: socket.socket) -> None:
@@ -102,86 +95,82 @@ def leave(visitor: socket.socket) -> None:
     visitor.close()
 
 
-@pytest.fixture(scope="session")
-def environment(redis_broker: Broker, postgresql_database: dict[str, Any]) -> Iterator[dict[str, str]]:
-    """What the servers are told besides their broker; their database has its tables."""
-    from services import RUN
+_count = itertools.count()
 
-    env = {
-        "DJANGO_SETTINGS_MODULE": "served.settings",
-        "SERVED_DATABASE": json.dumps(postgresql_database),
-        "SERVED_ATOMIC_REQUESTS": "false",
-        "SERVED_MESSAGES": redis_broker.celery["broker_url"],
-        "SERVED_MESSAGES_PREFIX": f"{RUN}.served.",
-    }
-    subprocess.run(
-        [sys.executable, "-m", "django", "migrate", "--run-syncdb", "--verbosity=0"],
-        cwd=DIRECTORY,
-        env={**os.environ, **redis_broker.environment, **env},
-        check=True,
-        timeout=120,
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        for key, value in env.items():
-            patch.setenv(key, value)
-        yield env
+
+@pytest.fixture
+def number() -> str:
+    return new_number()
+
+
+def new_number() -> str:
+    return f"{secrets.token_hex(4)}-{next(_count)}."
 
 
 @pytest.fixture(scope="session")
-def serve(environment: dict[str, str], start_process: Callable[..., Process]) -> Callable[..., Server]:
-    """A function that returns a server of a kind; each is started once.
+def database_address(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], dict[str, Any]]:
+    """A function that returns the entry for `DATABASES` of a database in which the project has its tables."""
+
+    @functools.cache
+    def database_address(name: str) -> dict[str, Any]:
+        if name == "sqlite":
+            file = tmp_path_factory.mktemp("ordering") / "ordering.sqlite3"
+            # Threads that write at the same time wait for each other.
+            options = {"timeout": 60, "transaction_mode": "IMMEDIATE"}
+            address = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(file), "OPTIONS": options}
+        else:
+            address = request.getfixturevalue(f"{name}_database")
+        env = {"DJANGO_SETTINGS_MODULE": "ordering.settings", "ORDERING_DATABASE": json.dumps(address)}
+        subprocess.run(
+            [sys.executable, "-m", "django", "migrate", "--run-syncdb", "--verbosity=0"],
+            cwd=PROJECT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]), **env},
+            check=True,
+            timeout=120,
+        )
+        return address
+
+    return database_address
+
+
+@pytest.fixture(scope="session")
+def serve(
+    start_process: Callable[..., Process],
+    database_address: Callable[[str], dict[str, Any]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., Site]:
+    """A function that returns the project in a server. Asked for the same again, it returns the one that runs.
 
     Args:
-        kind: WSGI or ASGI.
-        broker: what it publishes to.
-        atomic_requests: whether each request is in a transaction.
+        kind: which server, of `COMMANDS`.
+        database: `sqlite`, `postgresql` or `mariadb`.
+        atomic_requests: what the setting is.
+        **env: more environment variables, for the settings.
     """
 
     @functools.cache
-    def start(kind: str, broker_name: str, atomic_requests: bool) -> Process:
-        env = {**environment, **brokers[broker_name].environment}
-        env["SERVED_ATOMIC_REQUESTS"] = json.dumps(atomic_requests)
-        return start_process(sys.executable, "-m", *COMMANDS[kind], ready=READY[kind], env=env, cwd=DIRECTORY)
+    def serve(kind: str, database: str = "sqlite", *, atomic_requests: bool = False, **env: str) -> Site:
+        directory = tmp_path_factory.mktemp("served")
+        env |= {
+            "DJANGO_SETTINGS_MODULE": "ordering.settings",
+            "ORDERING_DATABASE": json.dumps({**database_address(database), "ATOMIC_REQUESTS": atomic_requests}),
+            "ORDERING_DIRECTORY": str(directory),
+        }
+        ready = "Uvicorn running on" if kind == "ASGI" else "Booting worker"
+        process = start_process(sys.executable, "-m", *COMMANDS[kind], ready=ready, env=env, cwd=PROJECT)
+        return Site(kind, process, directory)
 
-    def serve(kind: str, broker: Broker, *, atomic_requests: bool = False) -> Server:
-        brokers[broker.name] = broker
-        return Server(kind, broker, start(kind, broker.name, atomic_requests))
-
-    brokers: dict[str, Broker] = {}
     return serve
 
 
-@pytest.fixture
-def site_of() -> Iterator[Callable[[Server], Site]]:
-    """A function that makes a site of a server, with a queue of its own."""
-
-    def make(server: Server) -> Site:
-        queue = server.broker.queue(secrets.token_hex(4))
-        sites.append(Site(server, queue))
-        return sites[-1]
-
-    sites: list[Site] = []
-    yield make
-    for site in sites:
-        assert not messages.told(f"{site.queue}: leaks"), "a scope was current outside of its request"
-
-
 @pytest.fixture(params=["WSGI", "ASGI"])
-def site(
-    request: pytest.FixtureRequest,
-    serve: Callable[..., Server],
-    redis_broker: Broker,
-    site_of: Callable[[Server], Site],
-) -> Site:
-    """Each kind of server in turn."""
-    return site_of(serve(request.param, redis_broker))
+def site(request: pytest.FixtureRequest, serve: Callable[..., Site]) -> Site:
+    """The project in each server."""
+    return serve(request.param)
 
 
 @pytest.fixture
-def asgi_site(serve: Callable[..., Server], redis_broker: Broker, site_of: Callable[[Server], Site]) -> Site:
-    return site_of(serve("ASGI", redis_broker))
-
-
-@pytest.fixture
-def wsgi_site(serve: Callable[..., Server], redis_broker: Broker, site_of: Callable[[Server], Site]) -> Site:
-    return site_of(serve("WSGI", redis_broker))
+def asgi_site(serve: Callable[..., Site]) -> Site:
+    return serve("ASGI")

@@ -1,7 +1,7 @@
 import airlock
 
-mailbox = []  # stands for the mail server
-warehouse = []  # stands for the warehouse
+mailbox: list[str] = []  # stands for the mail server
+warehouse: list[int] = []  # stands for the warehouse
 
 
 def send_confirmation(order_id):

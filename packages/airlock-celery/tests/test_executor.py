@@ -7,11 +7,14 @@ import importlib
 import socket
 import sys
 import threading
+from contextvars import ContextVar
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
 from celery import Celery, Task, chain, chord, group, signature
+from celery.signals import before_task_publish
 from kombu import Connection
 from kombu.exceptions import EncodeError, OperationalError
 
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from conftest import Waiting
+
+
+request_id: ContextVar[str] = ContextVar("request_id", default="none")
 
 
 @pytest.fixture
@@ -371,11 +377,62 @@ def test_an_argument_that_cannot_be_serialised_harms_no_other_intent(
     assert waiting.calls() == [("add", [2])]
 
 
-def test_wrong_arguments_are_told_by_celery_at_dispatch(waiting: Waiting, add: Task) -> None:
-    with pytest.raises(TypeError, match="add"), airlock.scope(executor=celery_executor):
-        airlock.enqueue(add, 1, 2, 3)
+@pytest.mark.parametrize("by_name", [False, True], ids=["task", "name"])
+def test_wrong_arguments_raise_at_the_enqueue_call(waiting: Waiting, add: Task, by_name: bool) -> None:
+    with airlock.scope(executor=celery_executor) as scope:
+        with pytest.raises(TypeError, match="add"):
+            airlock.enqueue(add.name if by_name else add, 1, 2, 3)
+        assert scope.intents == []
 
     assert waiting.take() == []
+
+
+def test_arguments_of_a_task_without_typing_are_not_checked(app: Celery, waiting: Waiting) -> None:
+    @app.task(typing=False)
+    def untyped(x: int) -> None: ...
+
+    with airlock.scope(executor=celery_executor):
+        airlock.enqueue(untyped, *[1, 2])
+
+    assert waiting.calls() == [("untyped", [1, 2])]
+
+
+def test_an_override_may_take_arguments_that_the_task_does_not(app: Celery, waiting: Waiting) -> None:
+    class Keyed(Task):
+        def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+            return super().apply_async(args[1:], kwargs, **options)
+
+    @app.task(base=Keyed)
+    def keyed(x: int) -> None: ...
+
+    with airlock.scope(executor=celery_executor):
+        airlock.enqueue(keyed, "key", 1)
+
+    assert waiting.calls() == [("keyed", [1])]
+
+
+# In which context
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["one", "several"])
+@pytest.mark.usefixtures("waiting")
+def test_a_task_is_published_in_the_context_of_its_enqueue_call(add: Task, count: int) -> None:
+    seen = []
+
+    def note(**_: Any) -> None:
+        seen.append((request_id.get(), airlock.get_current_scope()))
+
+    before_task_publish.connect(note)
+    try:
+        with airlock.scope(executor=celery_executor):
+            for number in range(count):
+                token = request_id.set(f"request {number}")
+                airlock.enqueue(add, number)
+                request_id.reset(token)
+    finally:
+        before_task_publish.disconnect(note)
+
+    assert seen == [(f"request {number}", None) for number in range(count)]
 
 
 # A broker that is down

@@ -626,13 +626,18 @@ class Strike:
 
     def __init__(self, nth: int) -> None:
         self._left = nth
+        self._latest = 0
         self.struck = False
 
     def __call__(self, frame: Any, event: str, arg: Any) -> Any:
         if not frame.f_globals.get("__name__", "").startswith("airlock"):
             return None
-        # Signals come between two steps of the interpreter, of which a `try:` is none.
-        is_step = event == "line" and linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip() != "try:"
+        # Signals come between two steps of the interpreter. A `try:` is none, nor is going back from the last line of a
+        # block to its `with`, whose end CPython runs before it looks for signals.
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+        is_end_of_with = line.startswith("with ") and frame.f_lineno < self._latest
+        is_step = event == "line" and line != "try:" and not is_end_of_with
+        self._latest = frame.f_lineno if event == "line" else 0
         if is_step and not self.struck:
             self._left -= 1
             if self._left < 0:
@@ -782,6 +787,22 @@ def test_should_flush_that_raises_discards(
             raise ValueError("no")
 
     assert repr(run(order).error) == "LookupError('cannot decide')"
+    assert notified() == []
+    assert airlock.get_current_scope() is None
+
+
+def test_should_flush_that_returns_no_bool_fails_the_run(app: Celery, notify: Task, notified: Notified) -> None:
+    class Undecided(AirlockTask):
+        def should_flush(self, error: BaseException | None) -> Any:
+            return "yes"
+
+    @app.task(base=Undecided)
+    def order() -> None:
+        airlock.enqueue(notify, 1)
+
+    with pytest.raises(airlock.UsageError, match="'yes'"):
+        order()
+
     assert notified() == []
     assert airlock.get_current_scope() is None
 

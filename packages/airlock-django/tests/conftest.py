@@ -1,7 +1,6 @@
-"""A Django project for the tests of airlock-django, on each database in turn."""
+"""A Django project for the tests of airlock-django."""
 
 import logging
-from dataclasses import fields
 
 import django
 import pytest
@@ -29,21 +28,22 @@ def pytest_configure():
     django.setup()
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session")
 def database(request, tmp_path_factory, django_test_environment, django_db_blocker):
-    """Each database in turn, as the default one; `other` is always a second one, on SQLite."""
-    if request.param == "sqlite":
+    """The default database: SQLite, unless a test is parametrized otherwise. `other` is a second one, on SQLite."""
+    name = getattr(request, "param", "sqlite")
+    if name == "sqlite":
         # In a file, as other threads look at it.
         file = tmp_path_factory.mktemp("database") / "test.sqlite3"
         address = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "TEST": {"NAME": str(file)}}
     else:
-        address = dict(request.getfixturevalue("postgresql_database"))
+        address = dict(request.getfixturevalue(f"{name}_database"))
     before = connections.settings["default"]
     connections.settings.update(connections.configure_settings({"default": address}))
     connections["default"] = connections.create_connection("default")
     with django_db_blocker.unblock():
         made = setup_databases(verbosity=0, interactive=False)
-    yield
+    yield name
     with django_db_blocker.unblock():
         teardown_databases(made, verbosity=0)
     connections.settings["default"] = before
@@ -55,24 +55,9 @@ def django_db_setup(database):
     """What pytest-django asks for before a test uses the database; `database` has done it."""
 
 
-@pytest.fixture(
-    params=[
-        pytest.param("transaction test", marks=pytest.mark.django_db(transaction=True, databases=["default", "other"])),
-        pytest.param("test in a transaction", marks=pytest.mark.django_db(databases=["default", "other"])),
-    ]
-)
-def on_database(request, database):
-    """Each database in turn, in a test that commits, and in one that the test runner wraps in a transaction."""
-    return request.param
-
-
 @pytest.fixture(params=["WSGI", "ASGI"])
 def get(request, settings):
     """A function that has Django's sync or async handler answer a request with a view, and returns the response.
-
-    Args:
-        view: a sync or async view; the handlers adapt either.
-        query: the query string.
 
     As for a browser, an exception is a response with status 500. The response has the request's `airlock_scope`.
     """
@@ -113,9 +98,8 @@ def as_view(request):
 
 @pytest.fixture(autouse=True)
 def _leave_as_found():
-    configured = airlock.get_configuration()
     yield
-    airlock.configure(**{field.name: getattr(configured, field.name) for field in fields(configured)})
+    airlock.reset_configuration()
     left_over = []
     while (scope := airlock.get_current_scope()) and scope.is_active:
         left_over.append(scope)

@@ -1,252 +1,257 @@
-"""In the tests of a project, a scope does what it does in production."""
+"""In the tests of a project, a scope does what it does in production, as far as Django's own callbacks do."""
 
 import unittest
 from contextlib import suppress
-from unittest import mock
 
 import pytest
 from django.contrib.sessions.models import Session
 from django.db import connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.signals import post_delete
 from django.db.transaction import atomic
-from django.test import TestCase, TransactionTestCase
+from django.http import HttpResponse
+from django.test import Client, TestCase, TransactionTestCase
+from django.urls import path
 from django.utils import timezone
 
 import airlock
 
+any_test_case = pytest.mark.parametrize("test_case", [TestCase, TransactionTestCase], ids=lambda cls: cls.__name__)
+
 
 @pytest.fixture
 def run(database, django_db_blocker):
-    """Runs a test case of Django as its own test runner does."""
+    """Runs a function as the test of a test case, as Django's own test runner does."""
 
-    def run(test_case):
+    def run(test, test_case=TestCase, **others):
+        cls = type("Tests", (test_case,), {"test": test, **others})
         result = unittest.TestResult()
         with django_db_blocker.unblock():
-            unittest.defaultTestLoader.loadTestsFromTestCase(test_case).run(result)
-        assert result.testsRun > 0
+            unittest.defaultTestLoader.loadTestsFromTestCase(cls).run(result)
+        assert result.testsRun == 1
         assert result.wasSuccessful(), "\n".join(text for _, text in result.errors + result.failures)
 
     return run
 
 
-@pytest.fixture(params=[TestCase, TransactionTestCase], ids=lambda cls: cls.__name__)
-def any_test_case(request):
-    return request.param
-
-
-def test_effects_go_out_and_are_dropped_as_in_production(run, any_test_case, ran):
-    class Tests(any_test_case):
-        def test(self):
-            with airlock.scope() as scope:
-                with atomic():
-                    airlock.enqueue(ran.append, "committed")
-                    with suppress(KeyError), atomic():
-                        airlock.enqueue(ran.append, "savepoint")
-                        raise KeyError
+@any_test_case
+def test_scope_around_transactions_dispatches_as_in_production(run, test_case, ran):
+    def test(self):
+        with airlock.scope() as scope:
+            with atomic():
+                airlock.enqueue(ran.append, "committed")
                 with suppress(KeyError), atomic():
-                    airlock.enqueue(ran.append, "rolled back")
+                    airlock.enqueue(ran.append, "savepoint")
                     raise KeyError
-                airlock.enqueue(ran.append, "autocommit")
-                assert ran == []
-            assert ran == ["committed", "autocommit"]
-            assert len(scope.rolled_back_intents) == 2
+            with suppress(KeyError), atomic():
+                airlock.enqueue(ran.append, "rolled back")
+                raise KeyError
+            airlock.enqueue(ran.append, "autocommit")
+        assert len(scope.rolled_back_intents) == 2
 
-    run(Tests)
+    run(test, test_case)
     assert ran == ["committed", "autocommit"]
 
 
-def test_scope_inside_a_transaction_waits_for_the_end_of_it_as_in_production(run, any_test_case, ran):
-    class Tests(any_test_case):
-        def test(self):
-            with atomic():
-                with atomic(), airlock.scope():
-                    airlock.enqueue(ran.append, 1)
-                assert ran == []
-            assert ran == [1]
-
-    run(Tests)
-    assert ran == [1]
-
-
-def test_scope_around_a_whole_test_has_its_effects_in_autocommit(run, any_test_case, ran):
-    class Tests(any_test_case):
-        def setUp(self):
-            scope = airlock.scope()
-            scope.__enter__()
-            self.addCleanup(scope.__exit__, None, None, None)
-
-        def test(self):
+@any_test_case
+def test_block_without_a_savepoint_that_raises_has_no_effects(run, test_case, ran):
+    def test(self):
+        with airlock.scope() as scope, suppress(KeyError), atomic(savepoint=False):
             airlock.enqueue(ran.append, 1)
+            raise KeyError
+        assert len(scope.rolled_back_intents) == 1
 
-    run(Tests)
-    assert ran == [1]
-
-
-def test_what_class_fixtures_enqueue_goes_out_at_the_end_of_their_scope(run, ran):
-    class Tests(TestCase):
-        @classmethod
-        def setUpTestData(cls):
-            with airlock.scope(), atomic():
-                airlock.enqueue(ran.append, 1)
-
-        def test(self):
-            assert ran == [1]
-
-    run(Tests)
-    assert ran == [1]
+    run(test, test_case)
+    assert ran == []
 
 
-def test_captured_on_commit_callbacks_execute_once_and_so_do_effects(run, ran):
-    class Tests(TestCase):
-        def test(self):
-            with self.captureOnCommitCallbacks(execute=True) as callbacks, atomic():
-                transaction.on_commit(callback)
-                with airlock.scope():
-                    airlock.enqueue(ran.append, "effect")
-            assert callback in callbacks
-            assert sorted(ran) == ["callback", "effect"]
-            for again in callbacks:
-                again()
-            assert sorted(ran) == ["callback", "callback", "effect"]
-
-    def callback():
-        ran.append("callback")
-
-    run(Tests)
-    assert len(ran) == 3
-
-
-def test_executing_captured_callbacks_lets_only_the_effects_go_that_were_captured(run, ran):
-    class Tests(TestCase):
-        def test(self):
-            with atomic():
-                with airlock.scope():
-                    airlock.enqueue(ran.append, "before")
-                with self.captureOnCommitCallbacks(execute=True), atomic(), airlock.scope():
-                    airlock.enqueue(ran.append, "captured")
-                assert ran == ["captured"]
-            assert ran == ["captured", "before"]
-
-    run(Tests)
-    assert len(ran) == 2
-
-
-def test_effect_of_a_scope_in_a_captured_on_commit_callback_goes_out(run, ran):
-    def callback():
-        with airlock.scope(), atomic():
-            airlock.enqueue(ran.append, "effect")
-
-    class Tests(TestCase):
-        def test(self):
-            with self.captureOnCommitCallbacks(execute=True), atomic():
-                transaction.on_commit(callback)
-            assert ran == ["effect"]
-
-    run(Tests)
-    assert ran == ["effect"]
-
-
-def test_where_nothing_is_enqueued_in_a_transaction_only_the_callbacks_of_others_are_captured(run, ran):
-    class Tests(TestCase):
-        def test(self):
-            with self.captureOnCommitCallbacks() as callbacks, airlock.scope():
-                airlock.enqueue(ran.append, "before")
-                with atomic():
-                    transaction.on_commit(ran.clear)
-            assert callbacks == [ran.clear]
-            with self.captureOnCommitCallbacks() as callbacks, atomic(), airlock.scope():
-                pass
-            assert callbacks == []
-
-    run(Tests)
-    assert ran == ["before"]
-
-
-def test_callbacks_that_a_test_runs_by_hand_do_not_double_the_effects(run, ran):
-    """As tests did before Django had `captureOnCommitCallbacks`."""
-
-    class Tests(TestCase):
-        def test(self):
-            with atomic():
-                with airlock.scope():
-                    airlock.enqueue(ran.append, 1)
-                with mock.patch.object(BaseDatabaseWrapper, "validate_no_atomic_block"):
-                    transaction.get_connection().run_and_clear_commit_hooks()
-                assert ran == [1]
-            assert ran == [1]
-
-    run(Tests)
-    assert ran == [1]
-
-
-@pytest.mark.parametrize("execute", [True, False])
-def test_effects_need_no_execution_of_captured_callbacks(run, ran, execute):
-    class Tests(TestCase):
-        def test(self):
-            with self.captureOnCommitCallbacks(execute=execute):
-                with airlock.scope(), atomic():
-                    airlock.enqueue(ran.append, 1)
-                assert ran == [1]
-
-    run(Tests)
-    assert ran == [1]
-
-
-def test_effect_of_a_signal_handler_of_delete_goes_out(run, any_test_case, ran):
+@any_test_case
+def test_effect_of_a_signal_handler_of_delete_goes_out(run, test_case, ran):
     """Django itself runs these in a block without a savepoint."""
 
     def handler(sender, instance, **_):
         airlock.enqueue(ran.append, instance.session_key)
 
-    class Tests(any_test_case):
-        def test(self):
-            Session.objects.create(session_key="a", expire_date=timezone.now())
-            with airlock.scope():
-                Session.objects.all().delete()
-            assert ran == ["a"]
+    def test(self):
+        Session.objects.create(session_key="a", expire_date=timezone.now())
+        with airlock.scope():
+            Session.objects.all().delete()
 
     post_delete.connect(handler, sender=Session)
     try:
-        run(Tests)
+        run(test, test_case)
     finally:
         post_delete.disconnect(handler, sender=Session)
     assert ran == ["a"]
 
 
-def test_block_without_a_savepoint_that_raises_has_no_effects(run, any_test_case, ran):
-    class Tests(any_test_case):
-        def test(self):
-            with airlock.scope() as scope, suppress(KeyError), atomic(savepoint=False):
-                airlock.enqueue(ran.append, 1)
-                raise KeyError
-            assert ran == []
-            assert len(scope.rolled_back_intents) == 1
+@any_test_case
+def test_scope_around_a_whole_test_has_its_effects_in_autocommit(run, test_case, ran):
+    def set_up(self):
+        scope = airlock.scope()
+        scope.__enter__()
+        self.addCleanup(scope.__exit__, None, None, None)
 
-    run(Tests)
+    def test(self):
+        airlock.enqueue(ran.append, 1)
+
+    run(test, test_case, setUp=set_up)
+    assert ran == [1]
+
+
+def test_class_fixtures_have_their_effects_at_the_end_of_their_scope(run, ran):
+    def set_up_test_data(cls):
+        with airlock.scope(), atomic():
+            airlock.enqueue(ran.append, 1)
+
+    run(lambda self: None, setUpTestData=classmethod(set_up_test_data))
+    assert ran == [1]
+
+
+# captureOnCommitCallbacks
+
+
+def test_scope_inside_a_transaction_waits_for_captured_callbacks(run, ran):
+    def test(self):
+        with self.captureOnCommitCallbacks(execute=True):
+            with atomic(), airlock.scope():
+                airlock.enqueue(ran.append, 1)
+            assert ran == []
+        assert ran == [1]
+
+    run(test)
+
+
+def test_without_captured_callbacks_a_scope_inside_never_dispatches(run, ran):
+    def test(self):
+        with self.captureOnCommitCallbacks(), atomic(), airlock.scope() as scope:
+            intent = airlock.enqueue(ran.append, 1)
+        assert scope.undispatched_intents == [intent]
+
+    run(test)
     assert ran == []
 
 
-def test_test_case_leaves_nothing_of_ours_on_the_connection(run, ran):
-    class Tests(TestCase):
-        def test_committed(self):
-            with airlock.scope(), atomic():
+@pytest.mark.parametrize("savepoint", [True, False])
+def test_scope_inside_a_block_that_is_rolled_back_never_dispatches(run, ran, savepoint):
+    def test(self):
+        with self.captureOnCommitCallbacks(execute=True), suppress(KeyError), atomic(savepoint=savepoint):
+            with airlock.scope():
                 airlock.enqueue(ran.append, 1)
+            raise KeyError
 
-        def test_rolled_back(self):
+    run(test)
+    assert ran == []
+
+
+def test_captured_callbacks_that_run_twice_have_each_effect_once(run, ran):
+    def test(self):
+        with self.captureOnCommitCallbacks(execute=True) as callbacks, atomic():
+            transaction.on_commit(lambda: ran.append("callback"))
+            with airlock.scope():
+                airlock.enqueue(ran.append, "effect")
+        for again in callbacks:
+            again()
+
+    run(test)
+    assert sorted(ran) == ["callback", "callback", "effect"]
+
+
+def test_only_the_effects_that_were_captured_go_out(run, ran):
+    def test(self):
+        with atomic(), airlock.scope():
+            airlock.enqueue(ran.append, "before")
+        with self.captureOnCommitCallbacks(execute=True), atomic(), airlock.scope():
+            airlock.enqueue(ran.append, "captured")
+
+    run(test)
+    assert ran == ["captured"]
+
+
+def test_callbacks_of_others_alone_are_counted_under_a_scope_around(run, ran):
+    def test(self):
+        with self.captureOnCommitCallbacks() as callbacks, airlock.scope(), atomic():
+            airlock.enqueue(ran.append, "effect")
+            transaction.on_commit(ran.clear)
+        assert callbacks == [ran.clear]
+
+    run(test)
+    assert ran == ["effect"]
+
+
+def test_scope_inside_a_transaction_counts_as_one_callback(run):
+    def test(self):
+        with self.captureOnCommitCallbacks() as callbacks, atomic(), airlock.scope():
+            airlock.enqueue(abs, 1)
+            airlock.enqueue(abs, 2)
+        assert len(callbacks) == 1
+
+    run(test)
+
+
+def test_transaction_without_effects_leaves_no_callback(run):
+    def test(self):
+        with self.captureOnCommitCallbacks() as callbacks, atomic(), airlock.scope():
+            pass
+        assert callbacks == []
+
+    run(test)
+
+
+def test_enqueue_in_a_captured_callback_of_a_request_goes_out(run, ran, settings):
+    def view(request):
+        with atomic():
+            transaction.on_commit(lambda: airlock.enqueue(ran.append, "effect"))
+        return HttpResponse()
+
+    def test(self):
+        with self.captureOnCommitCallbacks(execute=True):
+            Client().get("/")
+
+    settings.ROOT_URLCONF = (path("", view),)
+    run(test)
+    assert ran == ["effect"]
+
+
+def test_callback_of_a_transaction_that_was_rolled_back_does_nothing_at_the_next(
+    database, transactional_db, django_capture_on_commit_callbacks, ran
+):
+    with suppress(KeyError), atomic(), django_capture_on_commit_callbacks() as held:
+        with airlock.scope():
+            airlock.enqueue(ran.append, "rolled back")
+        raise KeyError
+    with atomic(), airlock.scope():
+        airlock.enqueue(ran.append, "committed")
+
+    assert ran == ["committed"]
+    del held
+
+
+def test_test_case_leaves_nothing_of_ours_on_the_connection(run):
+    def test(self):
+        for savepoint in (True, False):
+            with airlock.scope(), atomic(savepoint=savepoint):
+                airlock.enqueue(abs, 1)
             with airlock.scope(), suppress(KeyError), atomic():
-                airlock.enqueue(ran.append, 2)
+                airlock.enqueue(abs, 2)
                 raise KeyError
-
-        def test_without_savepoint(self):
-            with airlock.scope(), atomic(savepoint=False):
-                airlock.enqueue(ran.append, 3)
-
-        def test_scope_inside_of_a_block_without_savepoint(self):
-            with atomic(savepoint=False), airlock.scope():
-                airlock.enqueue(ran.append, 4)
+        assert connections["default"].run_on_commit == []
 
     before = set(vars(connections["default"]))
-    run(Tests)
-
+    run(test)
     assert set(vars(connections["default"])) == before
+
+
+def test_check_for_forgotten_callbacks_finds_none_of_ours(run, ran):
+    """As that of django-subatomic, which opens a transaction in a test only where none is waiting."""
+    subatomic = pytest.importorskip("django_subatomic.db")
+
+    def test(self):
+        with airlock.scope(), subatomic.transaction():
+            airlock.enqueue(ran.append, 1)
+        with subatomic.transaction(), airlock.scope():
+            airlock.enqueue(ran.append, 2)
+        with subatomic.transaction():
+            pass
+
+    run(test)
+    assert ran == [1, 2]

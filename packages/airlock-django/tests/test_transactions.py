@@ -1,19 +1,22 @@
 """What a scope dispatches, and when, by what became of the transactions and savepoints in and around it."""
 
+import logging
 import threading
 from contextlib import suppress
 from contextvars import copy_context
 
 import pytest
+from asgiref.sync import AsyncToSync, async_to_sync
 from django.contrib.sessions.models import Session
 from django.db import connections, transaction
 from django.db.transaction import atomic
 from django.utils import timezone
 
 import airlock
+from airlock import Scope
 from airlock.integrations.django import DjangoScope
 
-pytestmark = pytest.mark.usefixtures("on_database")
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 
 class RollBackError(Exception):
@@ -27,17 +30,7 @@ def save(key):
 # A scope around the transactions
 
 
-def test_without_a_transaction_effects_go_out_at_the_end_of_the_scope(ran):
-    with airlock.scope() as scope:
-        intent = airlock.enqueue(ran.append, 1)
-        assert ran == []
-
-    assert isinstance(scope, DjangoScope)
-    assert ran == [1]
-    assert scope.dispatched_intents == [intent]
-
-
-def test_committed_transaction_lets_its_effects_go_at_the_end_of_the_scope(ran):
+def test_committed_transaction_lets_its_effects_go_at_the_flush(ran):
     with airlock.scope() as scope:
         with atomic():
             intent = airlock.enqueue(ran.append, 1)
@@ -88,7 +81,7 @@ def test_rolled_back_savepoint_drops_its_intents_and_no_others(ran):
 
 
 @pytest.mark.parametrize("rolled_back", [1, 2, 3])
-def test_savepoint_rolled_back_at_any_depth_drops_what_was_enqueued_in_it_and_deeper(ran, rolled_back):
+def test_rolled_back_savepoint_drops_what_is_deeper_too(ran, rolled_back):
     def go_to(depth):
         with suppress(RollBackError), atomic():
             airlock.enqueue(ran.append, depth)
@@ -135,149 +128,10 @@ def test_durable_block_decides_like_any_other(ran, good):
     assert ran == ([1] if good else [])
 
 
-# Since 6.1, Django has another name for it.
-make_savepoint = getattr(transaction, "savepoint_create", transaction.savepoint)
-
-
-@pytest.mark.parametrize("scope_is", ["around", "inside"])
-def test_savepoint_made_by_hand_that_is_rolled_back_drops_what_was_enqueued_since(ran, scope_is):
-    def work():
-        airlock.enqueue(ran.append, 1)
-        savepoint = make_savepoint()
-        airlock.enqueue(ran.append, 2)
-        with atomic():
-            airlock.enqueue(ran.append, 3)
-        transaction.savepoint_rollback(savepoint)
-        airlock.enqueue(ran.append, 4)
-
-    scope = airlock.scope()
-    if scope_is == "around":
-        with scope, atomic():
-            work()
-    else:
-        with atomic(), scope:
-            work()
-
-    assert ran == [1, 4]
-    assert [intent.args for intent in scope.rolled_back_intents] == [(2,), (3,)]
-
-
-def test_savepoints_made_by_hand_inside_of_one_another_undo_no_more_than_they_must(ran):
-    with airlock.scope(), atomic():
-        airlock.enqueue(ran.append, 1)
-        outer = make_savepoint()
-        airlock.enqueue(ran.append, 2)
-        inner = make_savepoint()
-        airlock.enqueue(ran.append, 3)
-        transaction.savepoint_rollback(inner)
-        airlock.enqueue(ran.append, 4)
-        transaction.savepoint_commit(outer)
-        airlock.enqueue(ran.append, 5)
-        again = make_savepoint()
-        airlock.enqueue(ran.append, 6)
-        transaction.savepoint_rollback(again)
-
-    assert ran == [1, 2, 4, 5]
-
-
 @pytest.fixture
 def many_savepoints_so_far():
     """After `clean_savepoints` none has the name of that of a block around, which Django would take it for."""
     connections["default"].savepoint_state += 1000
-
-
-@pytest.mark.usefixtures("many_savepoints_so_far")
-def test_savepoint_made_by_hand_after_django_began_to_count_them_anew_undoes_what_came_after_it(ran):
-    with airlock.scope(), atomic():
-        transaction.clean_savepoints()
-        airlock.enqueue(ran.append, 1)
-        transaction.savepoint_commit(make_savepoint())
-        airlock.enqueue(ran.append, 2)
-        transaction.clean_savepoints()
-        savepoint = make_savepoint()
-        airlock.enqueue(ran.append, 3)
-        transaction.savepoint_rollback(savepoint)
-        airlock.enqueue(ran.append, 4)
-
-    assert ran == [1, 2, 4]
-
-
-@pytest.mark.usefixtures("many_savepoints_so_far")
-def test_savepoint_made_by_hand_before_django_began_to_count_them_anew_undoes_what_came_after_it(ran):
-    with airlock.scope(), atomic():
-        transaction.clean_savepoints()
-        airlock.enqueue(ran.append, 1)
-        transaction.savepoint_commit(make_savepoint())
-        savepoint = make_savepoint()
-        airlock.enqueue(ran.append, 2)
-        transaction.clean_savepoints()
-        make_savepoint()
-        airlock.enqueue(ran.append, 3)
-        transaction.savepoint_rollback(savepoint)
-        airlock.enqueue(ran.append, 4)
-
-    assert ran == [1, 4]
-
-
-@pytest.mark.usefixtures("many_savepoints_so_far")
-def test_savepoint_made_by_hand_before_anything_was_enqueued_undoes_it_whatever_django_counts(ran):
-    with airlock.scope(), atomic():
-        savepoint = make_savepoint()
-        transaction.clean_savepoints()
-        airlock.enqueue(ran.append, 1)
-        transaction.savepoint_rollback(savepoint)
-        airlock.enqueue(ran.append, 2)
-
-    assert ran == [2]
-
-
-@pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite does not ask whether it has any
-def test_savepoints_made_by_hand_where_the_database_has_none_change_nothing(ran, monkeypatch):
-    monkeypatch.setattr(connections["default"].features, "uses_savepoints", False)
-    with airlock.scope(), atomic():
-        airlock.enqueue(ran.append, 1)
-        savepoint = make_savepoint()
-        assert savepoint is None
-        airlock.enqueue(ran.append, 2)
-        transaction.savepoint_rollback(savepoint)
-        transaction.savepoint_commit(savepoint)
-
-    assert ran == [1, 2]
-
-
-def test_scope_that_ended_in_a_savepoint_made_by_hand_is_rolled_back_with_it(ran):
-    with atomic():
-        savepoint = make_savepoint()
-        with airlock.scope() as scope:
-            intent = airlock.enqueue(ran.append, 1)
-        transaction.savepoint_rollback(savepoint)
-        with airlock.scope():
-            airlock.enqueue(ran.append, 2)
-
-    assert ran == [2]
-    assert scope.rolled_back_intents == [intent]
-
-
-def test_several_transactions_in_one_scope_each_decide_about_their_own_intents(ran):
-    with airlock.scope():
-        for number in range(6):
-            with suppress(RollBackError), atomic():
-                airlock.enqueue(ran.append, number)
-                if number % 3 == 1:
-                    raise RollBackError
-
-    assert ran == [0, 2, 3, 5]
-
-
-def test_rolled_back_intent_is_in_the_log_at_debug(ran, log):
-    with airlock.scope(), suppress(RollBackError), atomic():
-        intent = airlock.enqueue(ran.append, 1, _name="send_receipt")
-        raise RollBackError
-
-    (record,) = log.records
-    assert (record.name, record.levelname) == ("airlock", "DEBUG")
-    assert "send_receipt" in record.getMessage()
-    assert intent.id in record.getMessage()
 
 
 def test_enqueueing_makes_no_query(django_assert_num_queries):
@@ -329,7 +183,7 @@ def test_scope_inside_a_savepoint_that_is_rolled_back_dispatches_nothing(ran):
     assert scope.rolled_back_intents == [intent]
 
 
-def test_savepoint_rolled_back_in_a_scope_inside_a_transaction_drops_its_intents_and_no_others(ran):
+def test_savepoint_rolled_back_in_a_scope_inside_drops_its_intents(ran):
     with atomic(), airlock.scope() as scope:
         airlock.enqueue(ran.append, 1)
         with suppress(RollBackError), atomic():
@@ -341,17 +195,7 @@ def test_savepoint_rolled_back_in_a_scope_inside_a_transaction_drops_its_intents
     assert scope.rolled_back_intents == [dropped]
 
 
-def test_rollback_of_the_transaction_around_a_scope_is_in_the_log_at_debug(ran, log):
-    with suppress(RollBackError), atomic():
-        with airlock.scope() as scope:
-            intent = airlock.enqueue(ran.append, 1)
-        raise RollBackError
-
-    assert scope.rolled_back_intents == [intent]
-    assert [(record.levelname, intent.id in record.getMessage()) for record in log.records] == [("DEBUG", True)]
-
-
-def test_several_scopes_in_one_transaction_dispatch_in_the_order_they_ended(ran):
+def test_scopes_in_one_transaction_dispatch_in_the_order_they_ended(ran):
     with atomic():
         for number in range(3):
             with airlock.scope():
@@ -360,7 +204,7 @@ def test_several_scopes_in_one_transaction_dispatch_in_the_order_they_ended(ran)
     assert ran == [0, 1, 2]
 
 
-def test_scopes_that_ended_in_another_order_than_they_began_dispatch_in_that_in_which_they_flushed(ran):
+def test_scopes_in_one_transaction_dispatch_in_order_of_their_flushes(ran):
     with atomic():
         first = airlock.scope()
         first.enter()
@@ -371,18 +215,6 @@ def test_scopes_that_ended_in_another_order_than_they_began_dispatch_in_that_in_
         first.flush()
 
     assert ran == ["second", "first"]
-
-
-def test_discarded_scope_inside_a_transaction_that_commits_dispatches_nothing(ran):
-    with atomic():
-        with suppress(KeyError), airlock.scope() as scope:
-            airlock.enqueue(ran.append, 1)
-            raise KeyError
-        with airlock.scope():
-            airlock.enqueue(ran.append, 2)
-
-    assert scope.is_discarded
-    assert ran == [2]
 
 
 def test_policy_that_drops_everything_leaves_nothing_to_wait_for(ran):
@@ -398,7 +230,7 @@ def test_policy_that_drops_everything_leaves_nothing_to_wait_for(ran):
 # A scope that crosses the border of a transaction
 
 
-def test_scope_that_ends_inside_a_transaction_begun_in_it_waits_for_the_commit(ran):
+def test_scope_that_ends_inside_a_transaction_waits_for_it(ran):
     scope = airlock.scope()
     scope.enter()
     before = airlock.enqueue(ran.append, 1)
@@ -411,7 +243,7 @@ def test_scope_that_ends_inside_a_transaction_begun_in_it_waits_for_the_commit(r
     assert ran == [1, 2]
 
 
-def test_scope_that_ends_inside_a_savepoint_that_is_rolled_back_dispatches_nothing(ran):
+def test_scope_that_ends_inside_a_rolled_back_savepoint(ran):
     scope = airlock.scope()
     scope.enter()
     with atomic(), suppress(RollBackError), atomic():
@@ -425,7 +257,7 @@ def test_scope_that_ends_inside_a_savepoint_that_is_rolled_back_dispatches_nothi
 
 
 @pytest.mark.parametrize("good", [True, False])
-def test_scope_that_begins_inside_a_transaction_and_ends_after_it_knows_what_became_of_it(ran, good):
+def test_scope_that_ends_after_the_transaction_knows_its_outcome(ran, good):
     scope = airlock.scope()
     with suppress(RollBackError), atomic():
         scope.enter()
@@ -457,7 +289,7 @@ def test_nested_scope_hands_over_and_its_intents_keep_their_fate(ran):
     assert nested.intents == [dropped]
 
 
-def test_scopes_and_savepoints_that_interleave_keep_the_order_of_enqueueing(ran):
+def test_interleaved_scopes_and_savepoints_keep_the_order(ran):
     with atomic(), airlock.scope():
         airlock.enqueue(ran.append, 1)
         with airlock.scope():
@@ -472,7 +304,7 @@ def test_scopes_and_savepoints_that_interleave_keep_the_order_of_enqueueing(ran)
     assert ran == [1, 2, 4, 5]
 
 
-def test_nested_scope_whose_intents_are_let_through_waits_for_the_transaction_it_is_in(ran):
+def test_nested_scope_that_is_let_through_waits_for_its_transaction(ran):
     class LetsThrough(DjangoScope):
         def before_descendant_flushes(self, exiting_scope, intents):
             return intents
@@ -520,7 +352,7 @@ def test_what_a_policy_drops_was_not_rolled_back(ran):
     assert scope.rolled_back_intents == scope.undispatched_intents == []
 
 
-def test_task_that_runs_in_place_may_use_the_database_and_have_scopes_of_its_own(ran):
+def test_task_may_use_the_database_and_scopes_of_its_own(ran):
     def task():
         with airlock.scope(), atomic():
             save("by the task")
@@ -568,7 +400,7 @@ def test_scope_inside_transactions_waits_for_the_last_of_them(ran, first):
 
 
 @pytest.mark.parametrize("rolled_back", ["default", "other"])
-def test_scope_inside_transactions_of_which_one_is_rolled_back_dispatches_nothing(ran, log, rolled_back):
+def test_one_of_two_transactions_rolled_back_dispatches_nothing(ran, rolled_back):
     committed = {"default": "other", "other": "default"}[rolled_back]
     for outer, inner in [(committed, rolled_back), (rolled_back, committed)]:
         with suppress(RollBackError), atomic(outer):
@@ -583,32 +415,9 @@ def test_scope_inside_transactions_of_which_one_is_rolled_back_dispatches_nothin
         assert ran == []
         assert scope.rolled_back_intents == [intent]
         assert scope.undispatched_intents == []
-    assert [record.levelname for record in log.records] == ["DEBUG", "DEBUG"]
 
 
-@pytest.fixture(params=[["default"], ["default", "other"], ["default", "other", "unused"]], ids=len)
-def aliases(request, monkeypatch):
-    """The aliases of one database and more, as many as are in the settings."""
-    databases = {alias: connections.settings.get(alias, {**connections.settings["other"]}) for alias in request.param}
-    monkeypatch.setattr(connections, "settings", databases)
-    return request.param
-
-
-def test_intent_depends_on_the_transactions_of_however_many_databases_there_are(ran, aliases):
-    for alias in set(aliases) - {"unused"}:
-        with airlock.scope() as scope:
-            with suppress(RollBackError), atomic(alias):
-                airlock.enqueue(ran.append, "rolled back")
-                raise RollBackError
-            with atomic(alias):
-                airlock.enqueue(ran.append, alias)
-                assert len(connections[alias].run_on_commit) == 1  # where Django tells of the end
-
-        assert len(scope.rolled_back_intents) == 1
-    assert sorted(ran) == sorted(set(aliases) - {"unused"})
-
-
-def test_savepoint_of_one_database_does_not_concern_intents_enqueued_outside_of_it(ran):
+def test_savepoint_of_one_database_concerns_no_intents_outside_of_it(ran):
     with atomic("other"), atomic(), airlock.scope():
         airlock.enqueue(ran.append, 1)
         with suppress(RollBackError), atomic("other"):
@@ -622,7 +431,7 @@ def test_savepoint_of_one_database_does_not_concern_intents_enqueued_outside_of_
     assert ran == [1, 4]
 
 
-def test_intents_of_different_depths_go_out_together_in_the_order_of_enqueueing(ran):
+def test_intents_of_different_depths_go_out_in_the_order_of_enqueueing(ran):
     with atomic("other"):
         with atomic(), airlock.scope():
             airlock.enqueue(ran.append, 1)
@@ -671,22 +480,8 @@ def test_threads_that_share_a_scope_have_transactions_of_their_own(ran):
     assert [intent.args for intent in scope.rolled_back_intents] == [(1,)]
 
 
-def test_threads_one_after_the_other_have_transactions_of_their_own(ran):
-    def work(number):
-        with suppress(RollBackError), atomic():
-            airlock.enqueue(ran.append, number)
-            if number % 2:
-                raise RollBackError
-
-    with airlock.scope():
-        for number in range(6):
-            in_a_thread(work, number).join()
-
-    assert ran == [0, 2, 4]
-
-
 @pytest.mark.parametrize("good", [True, False])
-def test_effect_of_a_thread_whose_transaction_outlasts_the_scope_waits_for_it(ran, good):
+def test_transaction_of_a_thread_may_outlast_the_scope(ran, good):
     enqueued, go_on = threading.Event(), threading.Event()
 
     def work():
@@ -709,3 +504,320 @@ def test_effect_of_a_thread_whose_transaction_outlasts_the_scope_waits_for_it(ra
     assert ran == (["before", "thread"] if good else ["before"])
     assert scope.undispatched_intents == []
     assert len(scope.rolled_back_intents) == (0 if good else 1)
+
+
+# Every scope, and every kind of savepoint
+
+
+class Later(DjangoScope):
+    """Dispatches when it is told to, as a subclass may."""
+
+    def dispatch_all(self, intents):
+        self.kept_back = intents
+
+    def go(self):
+        super().dispatch_all(self.kept_back)
+
+
+@pytest.mark.parametrize("outer", [Scope, DjangoScope])
+@pytest.mark.parametrize("inner", [Scope, DjangoScope])
+def test_scopes_of_any_class_drop_what_was_rolled_back(ran, outer, inner):
+    with airlock.scope(_cls=outer), suppress(RollBackError), atomic():
+        with airlock.scope(_cls=inner):
+            airlock.enqueue(ran.append, 1)
+        raise RollBackError
+
+    assert ran == []
+
+
+def test_plain_scope_that_is_let_through_drops_what_was_rolled_back(ran):
+    class LetsThrough(DjangoScope):
+        def before_descendant_flushes(self, exiting_scope, intents):
+            return intents
+
+    with airlock.scope(_cls=LetsThrough), suppress(RollBackError), atomic():
+        with airlock.scope(_cls=Scope):
+            airlock.enqueue(ran.append, 1)
+        raise RollBackError
+
+    assert ran == []
+
+
+def test_scope_inside_a_transaction_works_without_middleware_or_app(ran):
+    with atomic():
+        with airlock.scope():
+            airlock.enqueue(ran.append, 1)
+        assert ran == []
+
+    assert ran == [1]
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_dispatch_deferred_into_a_transaction_waits_for_it(ran, good):
+    with airlock.scope(_cls=Later) as scope:
+        intent = airlock.enqueue(ran.append, 1)
+    with suppress(RollBackError), atomic():
+        scope.go()
+        assert ran == []
+        if not good:
+            raise RollBackError
+
+    assert ran == ([1] if good else [])
+    assert scope.rolled_back_intents == ([] if good else [intent])
+
+
+def test_dispatch_deferred_beyond_a_rollback_drops_the_intents(ran):
+    with suppress(RollBackError), atomic():
+        with airlock.scope(_cls=Later) as scope:
+            airlock.enqueue(ran.append, 1)
+        raise RollBackError
+    scope.go()
+
+    assert ran == []
+
+
+def test_savepoint_with_a_name_of_its_own_can_be_rolled_back(ran):
+    connection = connections["default"]
+    with airlock.scope(), atomic(), connection.cursor() as cursor:
+        cursor.execute("SAVEPOINT own_name")
+        airlock.enqueue(ran.append, 1)
+        connection.savepoint_rollback("own_name")
+
+    assert ran == [1]  # as with `on_commit`, which does not see it either
+
+
+def test_transactions_of_a_connection_used_before_airlock_count(ran):
+    def work():
+        with atomic():
+            with airlock.scope():
+                airlock.enqueue(ran.append, 1)
+            transaction.set_rollback(True)
+
+    connections["default"].ensure_connection()
+    work()
+    assert ran == []
+
+
+def test_many_savepoints_cost_a_constant_each(ran):
+    class Counting(list):
+        """Callbacks of a connection; counts how many are looked at."""
+
+        touched = 0
+
+        def __iter__(self):
+            Counting.touched += len(self)
+            return super().__iter__()
+
+    def touched_by(rows):
+        Counting.touched = 0
+        with airlock.scope(), atomic():
+            connections["default"].run_on_commit = Counting()
+            for number in range(rows):
+                with atomic():
+                    airlock.enqueue(ran.append, number)
+        return Counting.touched
+
+    few, many = touched_by(100), touched_by(200)
+    assert len(ran) == 300
+    assert many <= 3 * few
+
+
+# The log
+
+
+def test_what_was_rolled_back_is_in_the_log_in_one_line(ran, log):
+    with airlock.scope(), suppress(RollBackError), atomic():
+        airlock.enqueue(ran.append, 1, _name="send_receipt")
+        airlock.enqueue(ran.append, 2, _name="send_receipt")
+        raise RollBackError
+
+    (record,) = log.records
+    assert (record.name, record.levelname) == ("airlock", "INFO")
+    assert "send_receipt (2 times): rolled back" in record.getMessage()
+
+
+def test_rollback_after_the_flush_is_logged_when_airlock_looks_again(ran, log):
+    with suppress(RollBackError), atomic():
+        with airlock.scope():
+            airlock.enqueue(ran.append, 1, _name="send_receipt")
+        raise RollBackError
+    assert log.records == []
+    with airlock.scope():
+        airlock.enqueue(abs, 1)
+
+    (record,) = log.records
+    assert "send_receipt: rolled back" in record.getMessage()
+
+
+# One failure after a commit is not that of the others
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_interrupt_of_one_scope_after_a_commit_spares_the_others(ran, error):
+    def interrupted():
+        raise error
+
+    with pytest.raises(error), atomic():
+        with airlock.scope():
+            airlock.enqueue(interrupted)
+        with airlock.scope():
+            airlock.enqueue(ran.append, 1)
+
+    assert ran == [1]
+
+
+def test_interrupt_comes_before_a_mere_failure(ran):
+    def fails(error):
+        raise error
+
+    with pytest.raises(KeyboardInterrupt), atomic():
+        for error in (ValueError, KeyboardInterrupt):
+            with airlock.scope(_cls=Scope):
+                airlock.enqueue(fails, error)
+
+
+def test_logging_filter_that_raises_spares_the_other_scopes(ran):
+    def fails():
+        raise ValueError
+
+    def raises(record):
+        raise ZeroDivisionError
+
+    logger = logging.getLogger("airlock")
+    logger.addFilter(raises)
+    try:
+        with pytest.raises(ZeroDivisionError), atomic():
+            with airlock.scope():
+                airlock.enqueue(fails)
+            with airlock.scope():
+                airlock.enqueue(ran.append, 1)
+    finally:
+        logger.removeFilter(raises)
+
+    assert ran == [1]
+
+
+# Manual transaction management
+
+
+@pytest.fixture
+def by_hand():
+    connections["default"].ensure_connection()
+    transaction.set_autocommit(False)
+    yield
+    transaction.rollback()
+    transaction.set_autocommit(True)
+
+
+def test_enqueue_refuses_in_manual_transaction_management(by_hand):
+    with airlock.scope(), pytest.raises(airlock.UsageError, match="manual transaction management"):
+        airlock.enqueue(abs, 1)
+
+
+def test_enqueue_refuses_in_a_block_inside_manual_management(by_hand):
+    with airlock.scope(), atomic(), pytest.raises(airlock.UsageError, match="'default'"):
+        airlock.enqueue(abs, 1)
+
+
+def test_detached_effects_go_out_in_manual_transaction_management(by_hand, ran):
+    with airlock.scope(), airlock.detached():
+        airlock.enqueue(ran.append, 1)
+
+    assert ran == [1]
+
+
+def test_connection_without_autocommit_is_no_matter_until_it_is_used(ran, monkeypatch):
+    monkeypatch.setitem(connections.settings["other"], "AUTOCOMMIT", False)
+    connections["other"].close()
+    with airlock.scope():
+        airlock.enqueue(ran.append, 1)
+
+    assert ran == [1]
+
+
+# What is read of Django and asgiref: one of these fails where it changes
+
+
+@pytest.fixture
+def connection():
+    connections["default"].ensure_connection()
+    return connections["default"]
+
+
+def test_django_has_a_savepoint_id_for_each_block_but_the_outermost(connection):
+    with atomic(), atomic(), atomic(savepoint=False):
+        assert len(connection.savepoint_ids) == len(connection.atomic_blocks) - 1 == 2
+        assert isinstance(connection.savepoint_ids[0], str)
+        assert connection.savepoint_ids[1] is None
+    assert connection.savepoint_ids == connection.atomic_blocks == []
+
+
+def test_django_uses_no_savepoint_id_twice(connection):
+    ids = set()
+    with atomic():
+        for _ in range(3):
+            with suppress(RollBackError), atomic():
+                ids.add(connection.savepoint_ids[-1])
+                raise RollBackError
+    assert len(ids) == 3
+
+
+def test_django_keeps_savepoints_callback_and_robustness(connection):
+    with atomic(), atomic():
+        transaction.on_commit(len)
+        assert connection.run_on_commit == [(set(connection.savepoint_ids), len, False)]
+        transaction.set_rollback(True)
+
+
+def test_django_calls_what_is_put_first_before_the_others(connection, ran):
+    with atomic():
+        transaction.on_commit(lambda: ran.append("second"))
+        connection.run_on_commit.insert(0, (set(), lambda: ran.append("first"), False))
+    assert ran == ["first", "second"]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_django_forgets_the_callbacks_of_what_is_rolled_back(connection, ran, whole):
+    with atomic(), suppress(RollBackError), atomic():
+        transaction.on_commit(lambda: ran.append(1))
+        if not whole:
+            raise RollBackError
+        transaction.set_rollback(True)
+    assert connection.run_on_commit == ran == []
+
+
+def test_django_says_that_callbacks_of_a_commit_are_running(connection, ran):
+    with atomic():
+        assert not connection.run_commit_hooks_on_set_autocommit_on
+        transaction.on_commit(lambda: ran.append((connection.autocommit, connection.run_on_commit)))
+    assert ran == [(True, [])]
+    assert not connection.run_commit_hooks_on_set_autocommit_on
+
+
+def test_django_turns_autocommit_off_in_every_block(connection):
+    assert connection.autocommit
+    with atomic(), atomic(), atomic(savepoint=False):
+        assert not connection.autocommit
+        assert connection.in_atomic_block
+        assert connection.commit_on_exit
+    assert connection.autocommit
+
+
+def test_django_says_whether_a_block_needs_a_rollback(connection):
+    with suppress(RollBackError), atomic():
+        with suppress(RollBackError), atomic(savepoint=False):
+            raise RollBackError
+        assert connection.needs_rollback
+        raise RollBackError
+
+
+def test_django_turns_commit_on_exit_off_in_manual_management(connection, by_hand):
+    with atomic():
+        assert not connection.commit_on_exit
+
+
+def test_asgiref_says_which_thread_waits_for_a_coroutine():
+    async def main():
+        return AsyncToSync.executors.current._work_thread, AsyncToSync.executors.current._broken
+
+    assert async_to_sync(main)() == (threading.current_thread(), False)

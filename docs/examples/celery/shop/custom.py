@@ -1,5 +1,5 @@
 import airlock
-from airlock import BlockTasks
+from airlock import BlockTasks, Intent
 from airlock.integrations.celery import AirlockTask
 from celery.exceptions import Ignore
 
@@ -8,7 +8,7 @@ from shop.tasks import notify_warehouse, send_confirmation
 
 
 class QuietTask(AirlockTask):
-    """Its runs send no e-mails when the task was sent with the header `quiet`."""
+    """Its runs send no e-mails if the task was sent with the header `quiet`."""
 
     def get_policy(self):
         if (self.request.headers or {}).get("quiet"):
@@ -16,18 +16,18 @@ class QuietTask(AirlockTask):
         return None
 
 
-audit = []
+audit: list[Intent] = []
 
 
 class AuditedTask(AirlockTask):
-    """Writes down what its runs enqueue, and carries nothing out."""
+    """Notes what its runs enqueue, and sends nothing."""
 
     def get_executor(self):
         return audit.append
 
 
 class ReplaceableTask(AirlockTask):
-    """What it enqueued before `self.replace()` goes out."""
+    """What its runs enqueue before `self.replace()` goes out."""
 
     def should_flush(self, error):
         return error is None or isinstance(error, Ignore)

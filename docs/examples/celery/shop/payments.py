@@ -10,7 +10,7 @@ from shop.tasks import notify_warehouse, send_confirmation
     bind=True,
     autoretry_for=(ConnectionError,),
     max_retries=3,
-    default_retry_delay=0.1,
+    default_retry_delay=1,
 )
 def charge(self, order_id):
     airlock.enqueue(send_confirmation, order_id)

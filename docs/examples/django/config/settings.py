@@ -19,6 +19,13 @@ DATABASES = {
     },
 }
 
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "loggers": {"airlock": {"handlers": ["console"], "level": "INFO"}},
+}
+
 # What Airlock needs:
 INSTALLED_APPS = [
     "airlock.integrations.django",
@@ -29,9 +36,5 @@ MIDDLEWARE = [
     "airlock.integrations.django.AirlockMiddleware",
     "django.middleware.common.CommonMiddleware",
 ]
-
-AIRLOCK = {
-    "EXECUTOR": "airlock.integrations.executors.celery.celery_executor",
-}
 
 CELERY_BROKER_URL = "redis://localhost:6379/0"

@@ -8,7 +8,7 @@ from shop.tasks import notify_warehouse, send_confirmation
 
 
 def place_order(email):
-    """Knows nothing of requests, and need not be called in a transaction."""
+    """Knows nothing about requests, and works with or without a transaction."""
     order = Order.objects.create(email=email)
     airlock.enqueue(send_confirmation, order.pk)
     airlock.enqueue(notify_warehouse, order.pk)

@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from airlock._intent import Intent
     from airlock._policies import Policy
 
-#: Held while the content of an ended scope is fixed, and by whoever was late with something for it.
-_ending = threading.Lock()
-
 
 class Scope:
     """A boundary: it buffers the intents enqueued inside, and dispatches or drops them when it is left.
@@ -75,7 +72,9 @@ class Scope:
     def __init__(self, policy: Policy | None = None, *, executor: Executor | None = None) -> None:
         defaults = get_configuration()
         self._policy = defaults.policy if policy is None else check_policy(policy)
-        self._executor = (defaults.executor or sync_executor) if executor is None else check_executor(executor)
+        # Not `or`: an executor may be false, such as an empty list that collects.
+        default = sync_executor if defaults.executor is None else defaults.executor
+        self._executor = default if executor is None else check_executor(executor)
         # Those of the outermost scope, which will dispatch unless one in between lets something through.
         self._outermost_executor = self._executor
         self._check = getattr(self._executor, "check", None)
@@ -84,6 +83,8 @@ class Scope:
         #: Called at each `enqueue`; what they return is entered around the dispatch.
         self.carriers = defaults.carriers
         self._state: Literal["not entered", "active", "left", "flushed", "discarded", "given up"] = "not entered"
+        #: Held while the content is fixed, and by another thread that was late with something for it.
+        self._lock = threading.Lock()
         self._own: list[Intent] = []
         #: Nested scopes, each captured whole, or those of its intents that were not let through.
         self._captured: list[Scope | list[Intent]] = []
@@ -341,7 +342,7 @@ class Scope:
 
     def _was_in_time(self, taken: Any, into: list[Any]) -> bool:
         """Whether what was appended to `_own` or `_captured` counts, though another thread has just left the scope."""
-        with _ending:
+        with self._lock:
             if into is self._own or into is self._captured:  # not fixed yet: take it back
                 into.remove(taken)
                 return False
@@ -349,7 +350,7 @@ class Scope:
 
     def _fix(self) -> None:
         """From now on, what a late thread appends is not in the scope."""
-        with _ending:
+        with self._lock:
             self._own = self._own.copy()
             self._captured = self._captured.copy()
 

@@ -1,16 +1,14 @@
 from unittest.mock import patch
 
 from django.core import mail
-from django.test import TestCase, override_settings
+from django.test import TestCase
 
 from shop.models import Order, Parcel
 
 GOOD = {"email": "ada@example.com"}
 DECLINED = {**GOOD, "card": "declined"}
-IN_PLACE = {"EXECUTOR": "airlock.integrations.executors.sync.sync_executor"}
 
 
-@override_settings(AIRLOCK=IN_PLACE)
 class CheckoutTest(TestCase):
     def test_good_order_is_confirmed_and_packed(self):
         response = self.client.post("/checkout/", GOOD)

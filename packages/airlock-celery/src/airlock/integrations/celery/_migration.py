@@ -18,8 +18,7 @@ from celery.beat import Scheduler
 from celery.canvas import Signature, chunks, xmap, xstarmap
 
 import airlock
-from airlock._intent import full_name_of
-from airlock._place import JUDGING, here
+from airlock.ext import is_judging
 from airlock.integrations.celery._task import (
     AirlockTask,
     new_scope,
@@ -219,8 +218,8 @@ def _copy(signature: Any) -> Any:
 
 def _calling_user(task: Any, shortcuts: set[Any]) -> FrameType | None:
     """The frame of the user code in a scope that calls `apply_async`, or `None` if it is not called so."""
-    scope, _ = here.get()
-    if scope._state != "active" and scope is not JUDGING:
+    scope = airlock.get_current_scope()
+    if not is_judging() and (scope is None or not scope.is_active):
         return None
     caller = called_by_machinery = None
     for frame in _outward():
@@ -256,7 +255,7 @@ def _enqueue(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], caller: F
     check_arguments = getattr(called, "__header__", None)
     if check_arguments is not None and called.typing:
         check_arguments(*task_args, **task_kwargs)  # as `apply_async` does: wrong arguments fail where they are given
-    name = full_name_of(task).rpartition(".")[2]
+    name = airlock.Intent(task).name
     named = "signature" if isinstance(task, Signature) else name
     filename, line = caller.f_code.co_filename, caller.f_lineno
     warnings.warn_explicit(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from celery import Task
 from celery.exceptions import Ignore, Retry
 
 import airlock
-from airlock._place import here
+from airlock.ext import outside
 from airlock.integrations.executors.celery import celery_executor
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from airlock import Executor, Policy, Scope
-    from airlock._place import Here
 
     _Task = Task[..., Any]
 else:
@@ -29,32 +29,28 @@ else:
 
 
 class _Run:
-    """A run of a task, what is around it, and what it has come to."""
+    """A run of a task: its scope, and whether another run does the work instead."""
 
     def __init__(self, request: object, scope: Scope) -> None:
         self.request = request
         self.scope = scope
-        self.outside: Here = here.get()
         self.outer = _current_run.get()
         #: The `Retry` or `Ignore` that says that another run does the work, though this one may go on and return.
         self.handed_on: BaseException | None = None
-        self.flushes = False
 
-    def attempt(self, run: Callable[[], Any], should_flush: Callable[[BaseException | None], bool]) -> Any:
-        try:
-            result = run()
-        except BaseException as error:
-            self.flushes = should_flush(error)
-            raise
-        if isinstance(result, Retry):  # for which Celery makes another attempt, in `apply()` too
-            self.handed_on = result
-        self.flushes = should_flush(self.handed_on)
-        return result
-
-    def leave(self) -> None:
-        """Make current what was so before the run."""
-        here.set(self.outside)
+    def end(self, should_flush: Callable[[BaseException | None], bool], error: BaseException | None) -> None:
+        """Leave the scope, and flush or discard it."""
+        flushes: object = should_flush(error)
+        if flushes is not True and flushes is not False:
+            raise airlock.UsageError(f"should_flush returned {flushes!r} for a task: return True or False.")
         _current_run.set(self.outer)
+        self.scope.exit()
+        if flushes:
+            self.scope.flush()
+        else:
+            if error is not None:
+                self.scope.discard_reason = f"the run of the task ended with {type(error).__name__}"
+            self.scope.discard()
 
 
 #: The innermost run. Not kept on the request: Celery copies the attributes of one to another, and has none in a bare
@@ -98,17 +94,16 @@ def noting_replacements(on_replace: Callable[..., Any]) -> Callable[..., Any]:
         run = _run_of(task)
         if run is None:
             return on_replace(task, replacement)
-        inside = here.get()
         if task.request.is_eager:
             run.handed_on = Ignore("Replaced by new task")
         try:
-            run.leave()
-            return on_replace(task, replacement)
+            with outside(run.scope):
+                _current_run.set(run.outer)
+                return on_replace(task, replacement)
         except Ignore as error:  # which the run may catch
             run.handed_on = error
             raise
         finally:
-            here.set(inside)
             _current_run.set(run)
 
     return noting_replacement
@@ -146,7 +141,8 @@ class AirlockTask(_Task):
                 on after `retry()` or `replace()`; `None` if it succeeded.
         """
         scope: Any = airlock.get_current_scope()
-        return bool(scope.should_flush(error))
+        flushes: bool = scope.should_flush(error)
+        return flushes
 
     retry = noting_retries(Task.retry)
     on_replace = noting_replacements(Task.on_replace)
@@ -182,23 +178,25 @@ def run_in_scope(
     scope = make_scope()
     should_flush = should_flush or scope.should_flush
     current = _Run(request, scope)
-    # A soft time limit strikes between any two lines, and a run may enter scopes and forget them. What stayed current
-    # would capture all that later runs in this worker enqueue. (Nothing is caught at a line that reads just `try:`.)
+    # A soft time limit may come between any two lines. Until the flush begins, it fails the run, which then has no
+    # effects. An active scope that stayed current would capture all that later runs in this worker enqueue.
     try:
+        scope.enter()
+        _current_run.set(current)
         try:
-            scope.enter()
-            _current_run.set(current)
-            result = current.attempt(run, should_flush)
-        finally:
-            if scope.is_active:
-                scope.exit()
-                current.leave()
-                if current.flushes:
-                    scope.flush()
-                else:
-                    scope.discard()
+            result = run()
+        except BaseException as error:
+            current.end(should_flush, error)
+            raise
+        if isinstance(result, Retry):  # for which Celery makes another attempt, in `apply()` too
+            current.handed_on = result
+        current.end(should_flush, current.handed_on)
     finally:
-        current.leave()
+        _current_run.set(current.outer)
+        if scope.is_active:
+            scope.exit()
+            scope.discard_reason = "the run of the task did not come to its end"
+            scope.discard()
     return result
 
 
@@ -242,20 +240,15 @@ def wrapped_run(
 
 def new_scope(policy: Policy | None = None, executor: Executor | None = None) -> Scope:
     """A scope for a task: a `DjangoScope` in a configured Django, with Celery's executor if none is configured."""
-    scope = airlock.scope(policy, executor=executor, _cls=_scope_cls_of_django())
-    if scope._executor is None:
-        scope._executor = celery_executor
-    return scope
+    _make_django_known()
+    if executor is None and airlock.get_configuration().executor is None:
+        executor = celery_executor
+    return airlock.scope(policy, executor=executor)
 
 
-def _scope_cls_of_django() -> Any:
-    if airlock.get_configuration().scope_cls is not None:
-        return None
+def _make_django_known() -> None:
+    """In a configured Django, have `airlock.scope()` respect its settings and transactions."""
     django_conf = sys.modules.get("django.conf")
-    if django_conf is None or not django_conf.settings.configured:
-        return None
-    try:
-        from airlock.integrations.django import make_scope
-    except ModuleNotFoundError:  # a Celery project in Django, without airlock-django
-        return None
-    return make_scope
+    if django_conf is not None and django_conf.settings.configured:
+        with suppress(ModuleNotFoundError):  # a Celery project in Django, without airlock-django
+            import airlock.integrations.django  # noqa: F401

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
-    from airlock._executors import Outcome
+    from airlock.ext import Outcome
 
 logger = logging.getLogger("airlock")
 

@@ -91,7 +91,7 @@ class Marker:
             self.state = "kept"
             return
         with _lock:
-            self.state = "kept"
+            self.state = "gone" if self._rolls_back_with_test() else "kept"
             to_tell, self._to_tell = self._to_tell, []
         for marker in self._of_savepoints:
             if marker.state == "open":  # it was not called, and it would have been called first
@@ -117,12 +117,14 @@ class Marker:
     def _end_in_test(self) -> None:
         # The transaction of a `TestCase` never commits. The outermost block inside of it has ended, which counts.
         # A rolled-back savepoint has taken the marker along; without one, the test's transaction is to be rolled back.
-        rolls_back = self.connection.needs_rollback and not self.test_block.savepoint
-        self.state = "gone" if rolls_back else "kept"
+        self.state = "gone" if self._rolls_back_with_test() else "kept"
         if self.state == "gone" or not self._to_tell:
             # Nobody else shall find it: `captureOnCommitCallbacks` gives all callbacks to the test. That calls it for
             # those who wait, as a commit does in production.
             self.connection.run_on_commit = [entry for entry in self.connection.run_on_commit if entry[1] is not self]
+
+    def _rolls_back_with_test(self) -> bool:
+        return self.test_block is not None and self.connection.needs_rollback and not self.test_block.savepoint
 
     def tell_if_gone(self) -> bool:
         if self.state == "open":

@@ -27,7 +27,7 @@ except ModuleNotFoundError as error:
         "airlock-celery needs airlock-core, and it is not there. Run: pip install --force-reinstall airlock-core"
     ) from error
 
-from airlock._executors import outcomes_of
+from airlock.ext import dispatch_one, run_in_context
 from airlock.integrations.executors._celery_batch import (
     MAX_INTENTS,
     OpenBatch,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from kombu import Connection
 
     from airlock import Intent
-    from airlock._executors import Outcome
+    from airlock.ext import Outcome
 
     _Publishable: TypeAlias = "Task[..., Any] | Signature[Any] | TaskBelowOverride"
 
@@ -78,6 +78,22 @@ class CeleryExecutor:
     def accepts(self, task: object) -> bool:
         """Names of tasks, besides callables."""
         return isinstance(task, str)
+
+    def check(self, intent: Intent, /) -> None:
+        """Refuse arguments that do not fit the task, as `.delay()` does.
+
+        Tasks that override `apply_async` are left alone: the override may take arguments that the task does not.
+
+        Raises:
+            TypeError: if they do not fit, and the task has `typing`.
+        """
+        task: Any = intent.task
+        if isinstance(task, str):
+            task = (self._app or current_app).tasks.get(task)
+        if isinstance(task, Task) and task.typing and not _overrides_apply_async(task):
+            check_arguments = getattr(task, "__header__", None)  # not there for tasks that are classes
+            if check_arguments is not None:
+                check_arguments(*intent.args, **intent.kwargs)
 
     def __call__(self, intent: Intent, /) -> object:
         task = self._to_publish(intent)
@@ -143,7 +159,7 @@ class CeleryExecutor:
     def _one_by_one(self, run: Iterable[_Prepared]) -> list[Outcome]:
         outcomes: list[Outcome] = []
         for prepared in run:
-            outcomes += outcomes_of(self, [prepared.intent]) if prepared.problem is None else [prepared.problem]
+            outcomes.append(dispatch_one(self, prepared.intent) if prepared.problem is None else prepared.problem)
             if outcomes[-1] is not None:
                 break
         return outcomes
@@ -159,7 +175,7 @@ class CeleryExecutor:
                 for _, task, intent, _ in run:
                     batch.begin()
                     try:
-                        self._publish(task, intent)
+                        run_in_context(intent, self._publish, task, intent)
                     except BaseException as error:
                         batch.fail(error)
                     if batch.is_full:
@@ -215,6 +231,12 @@ def _app_of(task: _Publishable) -> Celery:
     # What has no app of its own, such as the signature of an unknown name, has a proxy of the current one.
     app: Celery = task.app._get_current_object() if isinstance(task.app, Proxy) else task.app  # noqa: SLF001 - as documented
     return app
+
+
+def _overrides_apply_async(task: Task[..., Any]) -> bool:
+    # Not its `type`: the task may be a proxy.
+    owner = next(cls for cls in task.__class__.__mro__ if "apply_async" in vars(cls))
+    return owner.__module__.partition(".")[0] not in ("airlock", "celery")
 
 
 def _brings_its_own(options: Mapping[str, Any]) -> bool:
