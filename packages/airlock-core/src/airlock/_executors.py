@@ -134,7 +134,7 @@ def dispatch_one(executor: Executor, intent: Intent) -> Outcome:
 
 def outcomes_of(executor: Executor, intents: Sequence[Intent]) -> Sequence[Outcome]:
     """Have an executor carry out several intents: as many of them as it takes at a time."""
-    dispatch_many: Any = executor.dispatch_many  # type: ignore[attr-defined]
+    dispatch_many: Any = executor.dispatch_many  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
     if len(intents) == 1:
         return [dispatch_one(executor, intents[0])]
     try:

@@ -23,6 +23,7 @@ class Transaction(Protocol):
     @property
     def state(self) -> State:
         """As it is now, as far as the source knows."""
+        ...
 
     def when_over(self, tell: Callable[[], None], /) -> None:
         """Call `tell()` when it is over; at once, if it is.
@@ -37,10 +38,12 @@ class Fate(Protocol):
     @property
     def state(self) -> State:
         """As it was when the source was last asked to `refresh` it, or later."""
+        ...
 
     @property
     def transaction(self) -> Transaction:
         """The transaction that this is part of. It may be the fate itself."""
+        ...
 
 
 class FateSource(Protocol):
@@ -52,6 +55,7 @@ class FateSource(Protocol):
         Raises:
             UsageError: if that cannot be known.
         """
+        ...
 
     def refresh(self, fates: Collection[Fate], /) -> None:
         """Bring the state of these fates up to date. Those of other sources may be among them."""

@@ -384,7 +384,9 @@ class Scope:
         return passing
 
     def _let_through_by(self, holder: Scope, intents: list[Intent]) -> set[Intent]:
-        self._dispatch = Dispatch(self, self.intents)  # if the hook raises, nothing is handed over
+        self._dispatch = Dispatch(self, self.intents)  # if this fails, nothing is handed over
+        if not holder.is_active:
+            raise self._comes_too_late_for(holder)
         chosen: object = holder.before_descendant_flushes(self, list(intents))
         if not isinstance(chosen, list) or not set(intents).issuperset(chosen):
             raise UsageError(
@@ -401,7 +403,10 @@ class Scope:
             if holder.is_active or holder._was_in_time(handed, into):
                 return
         self._dispatch = Dispatch(self, self.intents)
-        raise ScopeStateError(
+        raise self._comes_too_late_for(holder)
+
+    def _comes_too_late_for(self, holder: Scope) -> ScopeStateError:
+        return ScopeStateError(
             f"{self!r} ended after the scope that encloses it, {holder!r}, so nobody takes its intents: "
             "end nested scopes first. They are in undispatched_intents."
         )
