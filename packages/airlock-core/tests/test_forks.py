@@ -57,6 +57,15 @@ def test_leaving_the_block_in_a_forked_child_dispatches_nothing(ran, caplog, err
     assert ran == [1, 2]
 
 
+def test_a_child_forked_in_a_local_policy_alone_leaves_it(ran):
+    def child():
+        airlock.scoped(airlock.enqueue)(ran.append, 1)
+        assert ran == [1]
+
+    with airlock.policy(airlock.DropAll()):
+        in_child(child)
+
+
 def test_a_forked_child_may_have_scopes_of_its_own(ran):
     def child():
         with airlock.scope():

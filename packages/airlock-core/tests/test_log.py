@@ -6,6 +6,8 @@ import pytest
 
 import airlock
 
+START = "{} of the intents of a Scope will not be dispatched. "
+
 
 class Raising(airlock.Scope):
     dispatch_errors = "raise"
@@ -55,10 +57,7 @@ def test_a_discard_is_one_line_with_names_count_and_reason(log):
         for name in ("send_email", "notify", "send_email"):
             airlock.enqueue(int, _name=name)
         raise ValueError("wrong")
-    assert log.messages == [
-        "3 of the intents of a Scope will not be dispatched. "
-        "send_email (2 times), notify: discarded, because ValueError was raised"
-    ]
+    assert log.messages == [START.format(3) + "send_email (2 times), notify: discarded, because ValueError was raised"]
     assert [record.levelname for record in log.records] == ["INFO"]
 
 
@@ -68,19 +67,19 @@ def test_a_discard_by_hand_or_hook_has_the_reason_it_was_given(log, left_with):
     scope.discard_reason = "the response had status 500"
     scope.discard()
     assert log.messages == [
-        "1 of the intents of a Scope will not be dispatched. task_1: discarded, because the scope decided so",
-        "1 of the intents of a Scope will not be dispatched. task_2: discarded, because the response had status 500",
+        START.format(1) + "task_1: discarded, because the scope decided so",
+        START.format(1) + "task_2: discarded, because the response had status 500",
     ]
 
 
 def test_drops_are_one_line_that_names_each_policy(log, left_with):
     with airlock.policy(airlock.BlockTasks({"task_2"})):
         left_with(1, 2, 3, policy=airlock.BlockTasks({"task_3", "task_1"}), executor=print).flush()
-    assert log.messages == [
-        "3 of the intents of a Scope will not be dispatched. "
+    (message,) = log.messages
+    assert message == START.format(3) + (
         "task_1, task_3: dropped by BlockTasks(['task_1', 'task_3'], raise_on_enqueue=False); "
         "task_2: dropped by BlockTasks(['task_2'], raise_on_enqueue=False)"
-    ]
+    )
 
 
 def test_the_outermost_scope_tells_of_what_nested_ones_dropped(log):

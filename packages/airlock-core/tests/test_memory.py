@@ -148,8 +148,10 @@ def async_generator_failed(order):
 
 @pytest.mark.parametrize(
     "life",
-    [flushed, discarded, dropped, refused, failed, failed_in_a_batch, captured, let_through, in_function]
-    + [generator_ended, generator_closed, generator_failed, async_generator_ended, async_generator_failed],
+    [
+        *(flushed, discarded, dropped, refused, failed, failed_in_a_batch, captured, let_through, in_function),
+        *(generator_ended, generator_closed, generator_failed, async_generator_ended, async_generator_failed),
+    ],
     ids=lambda life: life.__name__,
 )
 def test_nothing_is_left_of_intents_and_scopes(life):

@@ -5,21 +5,21 @@ import pytest
 import airlock
 from airlock.ext import outside, set_defaults, suspend, when_no_scope
 
-#: The framework's settings, and what it does about an effect outside of any scope. Tests fill them in.
-settings = {}
+#: The framework's settings, and what it does about an effect outside of any scope. Tests add to them.
+settings = [{}]
 handlers = []
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _installed():
-    set_defaults(lambda: settings)
+    set_defaults(lambda: settings[-1])
     when_no_scope(lambda what: handlers[-1](what) if handlers else None)
 
 
 @pytest.fixture(autouse=True)
 def _as_found():
     yield
-    settings.clear()
+    del settings[1:]
     handlers.clear()
 
 
@@ -33,14 +33,14 @@ class FrameworkScope(airlock.Scope):
 
 
 def test_settings_of_a_framework_hold_where_nothing_else_is_said():
-    settings.update(scope_cls=FrameworkScope, scope_kwargs={"label": "settings"}, executor=print)
+    settings.append({"scope_cls": FrameworkScope, "scope_kwargs": {"label": "settings"}, "executor": print})
     assert airlock.scope().label == "settings"
     assert airlock.get_configuration().executor is print
     assert airlock.get_configuration().policy is None
 
 
 def test_configure_wins_over_settings_and_arguments_over_both(ran):
-    settings.update(policy=airlock.DropAll(), executor=len)
+    settings.append({"policy": airlock.DropAll(), "executor": len})
     airlock.configure(policy=airlock.AllowAll())
     with airlock.scope(executor=lambda intent: ran.append(intent.args)):
         airlock.enqueue(int, 1)
@@ -48,7 +48,7 @@ def test_configure_wins_over_settings_and_arguments_over_both(ran):
 
 
 def test_a_reset_goes_back_to_what_the_integrations_say():
-    settings.update(scope_cls=FrameworkScope)
+    settings.append({"scope_cls": FrameworkScope})
     airlock.configure(scope_cls=airlock.Scope, capture_origin=True)
     airlock.reset_configuration()
     assert type(airlock.scope()) is FrameworkScope
@@ -57,7 +57,7 @@ def test_a_reset_goes_back_to_what_the_integrations_say():
 
 def test_settings_are_read_when_a_scope_is_made():
     before = airlock.scope()
-    settings.update(scope_cls=FrameworkScope)
+    settings.append({"scope_cls": FrameworkScope})
     assert (type(before), type(airlock.scope())) == (airlock.Scope, FrameworkScope)
 
 
@@ -66,10 +66,11 @@ def test_settings_are_read_when_a_scope_is_made():
 
 def test_a_framework_may_give_a_scope_for_one_intent(ran):
     handlers.append(lambda what: airlock.scope(airlock.BlockTasks({"blocked"})))
-    airlock.enqueue(ran.append, 1)
+    assert airlock.enqueue(ran.append, 1).origin is None
     assert ran == [1]
-    intent = airlock.enqueue(ran.append, 2, _name="blocked", _origin="here")
-    assert (intent.name, intent.origin) == ("blocked", "here")
+    airlock.configure(capture_origin=True)
+    assert airlock.enqueue(ran.append, 2, _name="blocked").origin.startswith(__file__)
+    assert airlock.enqueue(ran.append, 2, _name="blocked", _origin="here").origin == "here"
     assert ran == [1]
 
 
@@ -78,13 +79,13 @@ def test_a_framework_may_say_what_to_do(ran):
         raise airlock.NoScopeError(f"{what}: add the middleware")
 
     handlers.append(refuse)
-    with pytest.raises(airlock.NoScopeError, match=r"builtins.list.append: add the middleware"):
+    with pytest.raises(airlock.NoScopeError, match=r"builtins\.list\.append: add the middleware"):
         airlock.enqueue(ran.append, 1)
 
 
 def test_a_framework_that_does_not_care_leaves_the_usual_error():
     handlers.append(lambda what: None)
-    with pytest.raises(airlock.NoScopeError, match="with airlock.scope"):
+    with pytest.raises(airlock.NoScopeError, match="outside of any scope"):
         airlock.enqueue(int)
 
 

@@ -200,10 +200,9 @@ def test_policies_are_not_asked_when_a_scope_discards():
 
 @pytest.mark.parametrize("who", ["local", "around", "inner", "outer"])
 def test_one_policy_that_denies_is_enough(ran, who):
-    judges = {name: Judge(name, [], name != who) for name in ("local", "around", "inner", "outer")}
-    with airlock.policy(judges["around"]), airlock.scope(judges["outer"]) as outer, airlock.scope(judges["inner"]):
-        with airlock.policy(judges["local"]):
-            intent = airlock.enqueue(ran.append, 1)
+    around, of_outer, of_inner, local = (Judge(name, [], name != who) for name in ("around", "outer", "inner", "local"))
+    with airlock.policy(around), airlock.scope(of_outer) as outer, airlock.scope(of_inner), airlock.policy(local):
+        intent = airlock.enqueue(ran.append, 1)
     assert ran == []
     assert outer.intents == [intent]
     assert outer.undispatched_intents == []

@@ -1,5 +1,8 @@
 """The executor that carries intents out in place."""
 
+import importlib
+import sys
+import types
 import warnings
 
 import pytest
@@ -39,3 +42,13 @@ def test_it_describes_itself():
     assert repr(sync_executor) == "sync_executor"
     assert isinstance(sync_executor, SyncExecutor)
     assert isinstance(sync_executor, airlock.Executor)
+
+
+def test_it_says_so_when_airlock_is_another_project(monkeypatch):
+    other = types.ModuleType("airlock")
+    other.__path__ = airlock.__path__
+    monkeypatch.setitem(sys.modules, "airlock", other)
+    monkeypatch.delitem(sys.modules, "airlock.integrations.executors.sync")
+
+    with pytest.raises(ImportError, match="Uninstall that project"):
+        importlib.import_module("airlock.integrations.executors.sync")

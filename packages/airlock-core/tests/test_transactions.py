@@ -77,16 +77,16 @@ def _registered():
     register_fates(other_database)
 
 
-class Undo(Exception):
+class UndoError(Exception):
     pass
 
 
 @contextmanager
 def undone():
     """A block of the database that is rolled back."""
-    with pytest.raises(Undo), database.atomic():
+    with pytest.raises(UndoError), database.atomic():
         yield
-        raise Undo
+        raise UndoError
 
 
 def test_without_a_transaction_intents_go_out_at_the_flush(ran):

@@ -35,9 +35,9 @@ def test_a_wrong_answer_of_allows_keeps_everything_back(ran, answer, local):
     policy = airlock.AllowAll()
     policy.allows = answer
     scope = airlock.scope(None if local else policy)
-    with pytest.raises(airlock.UsageError, match=r"allows of AllowAll\(\)"), scope:
-        with airlock.policy(policy if local else airlock.AllowAll()):
-            airlock.enqueue(ran.append, 1)
+    local_policy = airlock.policy(policy if local else airlock.AllowAll())
+    with pytest.raises(airlock.UsageError, match=r"allows of AllowAll\(\)"), scope, local_policy:
+        airlock.enqueue(ran.append, 1)
     assert ran == []
     assert scope.undispatched_intents == scope.intents
 
@@ -55,7 +55,7 @@ def test_a_wrong_answer_of_on_enqueue_refuses_the_intent(answer):
 @wrong
 def test_a_wrong_answer_of_should_flush_discards(ran, answer):
     scope = type("RequestScope", (airlock.Scope,), {"should_flush": answer})()
-    with pytest.raises(airlock.UsageError, match="RequestScope.should_flush returned"), scope:
+    with pytest.raises(airlock.UsageError, match=r"RequestScope\.should_flush returned"), scope:
         airlock.enqueue(ran.append, 1)
     assert ran == []
     assert scope.is_discarded
@@ -66,7 +66,7 @@ def test_a_wrong_answer_of_before_descendant_flushes_sends_nothing(ran, answer):
     parent = type("RequestScope", (airlock.Scope,), {"before_descendant_flushes": answer})()
     with parent:
         nested = airlock.scope()
-        with pytest.raises(airlock.UsageError, match="RequestScope.before_descendant_flushes returned"), nested:
+        with pytest.raises(airlock.UsageError, match=r"RequestScope\.before_descendant_flushes returned"), nested:
             airlock.enqueue(ran.append, 1)
         assert nested.undispatched_intents == nested.intents
     assert ran == []

@@ -1,8 +1,11 @@
 """Executors and policies are whatever has the methods; nothing has to be inherited."""
 
-from typing import assert_type
+from collections.abc import Collection
+from contextlib import nullcontext
+from typing import Literal, assert_type
 
 import airlock
+from airlock.ext import register_fates, run_in_context, set_defaults, suspend, when_no_scope
 from airlock.integrations.executors.sync import SyncExecutor, sync_executor
 
 # Executors
@@ -44,9 +47,9 @@ def takes_nothing() -> None: ...
 def takes_numbers(number: int) -> None: ...
 
 
-airlock.scope(executor=takes_nothing)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-airlock.scope(executor=takes_numbers)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-airlock.scope(executor="celery")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+airlock.scope(executor=takes_nothing)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+airlock.scope(executor=takes_numbers)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+airlock.scope(executor="celery")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 
 # Policies
 
@@ -81,9 +84,9 @@ airlock.policy(Structural())
 airlock.policy(airlock.BlockTasks({"send_email"}, raise_on_enqueue=True))
 airlock.policy(airlock.AllowTasks(["send_email"]))
 airlock.scope(airlock.LogOnFlush())
-airlock.scope(WithoutObserving())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+airlock.scope(WithoutObserving())  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 airlock.policy(Undecided())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-airlock.scope(airlock.DropAll)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+airlock.scope(airlock.DropAll)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 airlock.policy("drop all")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 # Configuration
@@ -103,7 +106,10 @@ airlock.configure(
     executor=AsObject(),
     scope_kwargs={"user": "anonymous"},
     capture_origin=True,
+    carriers=[lambda: nullcontext()],
 )
+airlock.configure(scope_cls=lambda **arguments: RequestScope(**arguments))
+airlock.configure(carriers=[nullcontext, 42])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
 airlock.configure(scope_cls=None, policy=None, executor=None)
 airlock.configure(policy=airlock.DropAll)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 airlock.configure(executor=42)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -112,3 +118,35 @@ assert_type(airlock.get_configuration(), airlock.Configuration)
 assert_type(airlock.get_configuration().capture_origin, bool)
 assert_type(airlock.get_configuration().policy, airlock.Policy | None)
 airlock.get_configuration().policy = None  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+# Integrations
+
+
+class Block:
+    state: Literal["open", "kept", "gone"] = "open"
+
+    @property
+    def transaction(self) -> "Block":
+        return self
+
+    def when_over(self, tell: object) -> None: ...
+
+
+class Database:
+    def open_fates(self) -> tuple[Block, ...]:
+        return ()
+
+    def refresh(self, fates: Collection[object]) -> None: ...
+
+
+def number_of(number: int) -> str:
+    return str(number)
+
+
+register_fates(Database())
+register_fates(Block())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+set_defaults(lambda: {"policy": airlock.DropAll()})
+when_no_scope(lambda what: RequestScope() if what else None)
+assert_type(run_in_context(airlock.Intent(number_of, (1,)), number_of, 1), str)
+with suspend(airlock.Scope()) as nothing:
+    assert_type(nothing, None)

@@ -129,5 +129,13 @@ with airlock.detached() as detached_scope:
 with RequestScope() as request_scope:
     assert_type(request_scope, RequestScope)
 
-with airlock.scope(_cls=RequestScope), airlock.policy(airlock.DropAll()) as nothing:
+with airlock.scope(_cls=RequestScope) as made, airlock.policy(airlock.DropAll()) as nothing:
+    assert_type(made, RequestScope)
     assert_type(nothing, None)
+
+with airlock.scope(_cls=lambda **arguments: RequestScope(**arguments)) as made_by_a_function:
+    assert_type(made_by_a_function, airlock.Scope)
+
+assert_type(scope.rolled_back_intents, list[airlock.Intent])
+assert_type(scope.unknown_intents, list[airlock.Intent])
+airlock.scope(_cls=Order)  # type: ignore[type-var]  # pyright: ignore[reportCallIssue, reportArgumentType]

@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from airlock._intent import Intent
     from airlock._policies import Policy
 
-#: Held while the content of an ended scope is fixed, and by whoever was late with something for it.
-_ending = threading.Lock()
-
 
 class Scope:
     """A boundary: it buffers the intents enqueued inside, and dispatches or drops them when it is left.
@@ -86,6 +83,8 @@ class Scope:
         #: Called at each `enqueue`; what they return is entered around the dispatch.
         self.carriers = defaults.carriers
         self._state: Literal["not entered", "active", "left", "flushed", "discarded", "given up"] = "not entered"
+        #: Held while the content is fixed, and by another thread that was late with something for it.
+        self._lock = threading.Lock()
         self._own: list[Intent] = []
         #: Nested scopes, each captured whole, or those of its intents that were not let through.
         self._captured: list[Scope | list[Intent]] = []
@@ -343,7 +342,7 @@ class Scope:
 
     def _was_in_time(self, taken: Any, into: list[Any]) -> bool:
         """Whether what was appended to `_own` or `_captured` counts, though another thread has just left the scope."""
-        with _ending:
+        with self._lock:
             if into is self._own or into is self._captured:  # not fixed yet: take it back
                 into.remove(taken)
                 return False
@@ -351,7 +350,7 @@ class Scope:
 
     def _fix(self) -> None:
         """From now on, what a late thread appends is not in the scope."""
-        with _ending:
+        with self._lock:
             self._own = self._own.copy()
             self._captured = self._captured.copy()
 
