@@ -6,7 +6,7 @@ import difflib
 from typing import Any
 
 from django.conf import global_settings, settings
-from django.core.checks import CheckMessage, Error, Warning
+from django.core import checks
 from django.utils.module_loading import import_string
 
 from airlock.integrations.django._middleware import AirlockMiddleware
@@ -15,26 +15,28 @@ from airlock.integrations.django._settings import problems
 _MIDDLEWARE = "airlock.integrations.django.AirlockMiddleware"
 
 
-def check_setting(**_: Any) -> list[CheckMessage]:
+def check_setting(**_: Any) -> list[checks.CheckMessage]:
     """Errors for what makes `AIRLOCK` unusable, and a warning for a setting that looks like it."""
-    messages: list[CheckMessage] = [
-        Error(problem.problem, hint=problem.hint, id=problem.check_id) for problem in problems()
+    messages: list[checks.CheckMessage] = [
+        checks.Error(problem.problem, hint=problem.hint, id=problem.check_id) for problem in problems()
     ]
     names = [name for name in dir(settings) if name.isupper() and not hasattr(global_settings, name)]
     messages += [
-        Warning(f"There is a setting {name}, which nobody reads.", hint="Did you mean AIRLOCK?", id="airlock.W001")
+        checks.Warning(
+            f"There is a setting {name}, which nobody reads.", hint="Did you mean AIRLOCK?", id="airlock.W001"
+        )
         for name in difflib.get_close_matches("AIRLOCK", names, cutoff=0.8)
         if name != "AIRLOCK"
     ]
     return messages
 
 
-def check_middleware(**_: Any) -> list[CheckMessage]:
+def check_middleware(**_: Any) -> list[checks.CheckMessage]:
     """Warnings for a middleware that is missing, or there more than once."""
     count = sum(map(_is_ours, settings.MIDDLEWARE))
     if count == 0:
         return [
-            Warning(
+            checks.Warning(
                 "AirlockMiddleware is not in MIDDLEWARE, so what a view enqueues raises NoScopeError.",
                 hint=f'Add "{_MIDDLEWARE}". A project without requests may silence this check.',
                 id="airlock.W002",
@@ -42,7 +44,7 @@ def check_middleware(**_: Any) -> list[CheckMessage]:
         ]
     if count > 1:
         return [
-            Warning(
+            checks.Warning(
                 f"AirlockMiddleware is in MIDDLEWARE {count} times. The inner one decides nothing that the outer one "
                 "does not decide again.",
                 hint="Leave one of them.",

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser
     from collections.abc import Callable
 
-    from airlock import Intent
     from django.core.management.base import BaseCommand
+
+    from airlock import Intent
 
 
 class airlock_command:  # noqa: N801 - a decorator
@@ -45,11 +46,12 @@ class airlock_command:  # noqa: N801 - a decorator
                 inherited.add_arguments(parser)
             else:
                 own(command, parser)
-            # The command may have its own, under another name. `argparse` has no public way to ask for it.
-            dry_run = parser._option_string_actions.get("--dry-run") or parser.add_argument(
+            # The command may have its own, under another name, and `argparse` has no public way to ask for that.
+            of_command = parser._option_string_actions.get("--dry-run")  # noqa: SLF001
+            dry_run = of_command or parser.add_argument(
                 "--dry-run", action="store_true", help="List the effects instead of causing them."
             )
-            command._airlock_dry_run = dry_run.dest
+            command.airlock_dry_run = dry_run.dest
 
         command_cls.add_arguments = add_arguments if own is None else functools.wraps(own)(add_arguments)
 
@@ -57,7 +59,7 @@ class airlock_command:  # noqa: N801 - a decorator
         return self if command is None else MethodType(self, command)
 
     def __call__(self, command: BaseCommand, /, *args: Any, **options: Any) -> str | None:
-        dry_run = options.get(getattr(command, "_airlock_dry_run", "dry_run"))
+        dry_run = options.get(getattr(command, "airlock_dry_run", "dry_run"))
         if not dry_run or _is_dry_run.get():  # a command that another one runs leaves the list to that
             with airlock.scope():
                 return self._handle(command, *args, **options)
@@ -70,7 +72,8 @@ class airlock_command:  # noqa: N801 - a decorator
                 output = self._handle(command, *args, **options)
         finally:
             _is_dry_run.reset(token)
-        would_have_gone = [*noted.intents, *scope.undispatched_intents]  # those wait for a transaction around the command
+        waiting = scope.undispatched_intents  # for a transaction around the command
+        would_have_gone = [*noted.intents, *waiting]
         count = len(would_have_gone)
         command.stdout.write(f"Dry run: {count} {'effect' if count == 1 else 'effects'} would have gone out.")
         for intent in would_have_gone:

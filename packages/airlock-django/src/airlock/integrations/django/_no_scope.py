@@ -20,8 +20,8 @@ def _scope_or_advice(task: str) -> Scope:
     raise airlock.NoScopeError(
         f"{task} was enqueued outside of any scope, so nothing decides whether it happens. In a view: add "
         '"airlock.integrations.django.AirlockMiddleware" to MIDDLEWARE. In a Celery task: use AirlockTask. In a '
-        "management command: decorate `handle` with @airlock_command. Anywhere else: put `with airlock.scope():` around "
-        "the code that decides."
+        "management command: decorate `handle` with @airlock_command. Anywhere else: put `with airlock.scope():` "
+        "around the code that decides."
     )
 
 

@@ -1,73 +1,36 @@
-"""What intents hang on in Django: the open transactions and savepoints of the running thread.
+"""What intents hang on in Django: open transactions and savepoints.
 
-A marker waits among Django's own `on_commit` callbacks for each transaction or savepoint in which something was
-enqueued. Django calls it: committed. It neither waits any more nor was called: rolled back.
+For each transaction or savepoint in which something is enqueued, a marker waits among Django's `on_commit` callbacks.
 
-These internals of Django are read, the same in 4.2, 5.2, 6.0 and 6.1; test_transactions.py fails where they change. Of a
-connection: `run_on_commit` (the callbacks that wait, with the ids of their savepoints), `savepoint_ids` (one for each open
-`atomic()` block but the outermost), `atomic_blocks` (those of a `TestCase` are marked `_from_testcase`),
-`in_atomic_block`, `commit_on_exit`, `needs_rollback`, `autocommit`, and `run_commit_hooks_on_set_autocommit_on` (true
-from the COMMIT until the callbacks have run). Of asgiref (3.6 to 3.13): which thread waits for a coroutine.
+- Django calls it: the transaction has committed.
+- It waits no longer, and was not called: Django has dropped it, because of a rollback.
+
+This reads internals of a connection, the same in Django 4.2, 5.2, 6.0 and 6.1. test_transactions.py fails if one changes:
+
+- `run_on_commit`: the callbacks that wait, each with the ids of the savepoints it was registered in.
+- `savepoint_ids`: one for each open `atomic()` block but the outermost; `None` for a block without a savepoint.
+- `atomic_blocks`: the open blocks. Those of a `TestCase` are marked `_from_testcase`.
+- `in_atomic_block`, `commit_on_exit`, `needs_rollback`, `autocommit`.
+- `run_commit_hooks_on_set_autocommit_on`: true from the COMMIT until the callbacks have run.
 """
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
-
-from asgiref.sync import AsyncToSync
-from django.conf import settings
-from django.db import connections
-from django.db.backends.signals import connection_created
 
 from airlock import UsageError
 from airlock.ext import register_fates
+from airlock.integrations.django._connections import connections_here, connections_of_this_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from airlock.ext import Fate, State
     from django.db.backends.base.base import BaseDatabaseWrapper
 
+    from airlock.ext import Fate, State
+
 _lock = threading.Lock()
-
-
-class _Thread:
-    """What is known of a thread. Django gives each its own connections."""
-
-    __slots__ = ("awaited", "opened")
-
-    def __init__(self) -> None:
-        #: The connections that were ever used. Without settings, none was.
-        self.opened: list[BaseDatabaseWrapper] = []
-        if settings.configured:
-            self.opened += connections.all(initialized_only=True)
-        #: Transactions that a scope of this thread waits for.
-        self.awaited: list[Marker] = []
-
-
-_local = threading.local()
-_opened_by: WeakKeyDictionary[threading.Thread, list[BaseDatabaseWrapper]] = WeakKeyDictionary()
-
-
-def _this_thread() -> _Thread:
-    try:
-        thread: _Thread = _local.thread
-    except AttributeError:
-        thread = _local.thread = _Thread()
-        _opened_by[threading.current_thread()] = thread.opened
-    return thread
-
-
-def _remember(connection: BaseDatabaseWrapper, **_: Any) -> None:
-    opened = _this_thread().opened
-    if connection not in opened:
-        opened.append(connection)
-
-
-connection_created.connect(_remember, dispatch_uid="airlock")
 
 
 class Marker:
@@ -76,33 +39,34 @@ class Marker:
     def __init__(self, connection: BaseDatabaseWrapper, savepoints: tuple[Any, ...], whole: Marker | None) -> None:
         self.state: State = "open"
         self.connection = connection
-        #: The savepoints that were open. Who rolls one of them back drops the marker.
+        #: The ids of the savepoints that were open. If one of them is rolled back, Django drops the marker.
         self.savepoints = savepoints
-        #: That of the whole transaction, which is called after those of its savepoints.
+        #: The marker of the whole transaction. Django calls it after those of its savepoints.
         self.transaction = whole or self
+        #: In a `TestCase`, the block that stands for the transaction.
         self.test_block = _outermost_block_in_test(connection)
-        self._of_savepoints: list[Marker] = []
         self._to_tell: list[Callable[[], None]] = []
-        self.transaction._of_savepoints.append(self)
+        #: In the marker of a whole transaction: those of its savepoints.
+        self.savepoint_markers: list[Marker] = []
+        if whole is not None:
+            whole.savepoint_markers.append(self)
 
     def __call__(self) -> None:
-        """The transaction has committed."""
-        if self.transaction is not self:
-            self.state = "kept"
-            return
+        """Called by Django: the transaction has committed."""
         with _lock:
-            self.state = "gone" if self._rolls_back_with_test() else "kept"
+            self.state = "gone" if self._is_rolled_back_with_test() else "kept"
             to_tell, self._to_tell = self._to_tell, []
-        for marker in self._of_savepoints:
-            if marker.state == "open":  # it was not called, and it would have been called first
+        for marker in self.savepoint_markers:
+            if marker.state == "open":  # Django would have called it before this one
                 marker.state = "gone"
         _call_all(to_tell)
 
     def when_over(self, tell: Callable[[], None]) -> None:
+        """Call `tell()` when the transaction is over."""
         with _lock:
             if self.state == "open":
                 self._to_tell.append(tell)
-                _this_thread().awaited.append(self)
+                _awaited.markers.append(self)
                 return
         tell()
 
@@ -114,111 +78,104 @@ class Marker:
         elif not self.connection.run_commit_hooks_on_set_autocommit_on:
             self.state = "gone"
 
-    def _end_in_test(self) -> None:
-        # The transaction of a `TestCase` never commits. The outermost block inside of it has ended, which counts.
-        # A rolled-back savepoint has taken the marker along; without one, the test's transaction is to be rolled back.
-        self.state = "gone" if self._rolls_back_with_test() else "kept"
-        if self.state == "gone" or not self._to_tell:
-            # Nobody else shall find it: `captureOnCommitCallbacks` gives all callbacks to the test. That calls it for
-            # those who wait, as a commit does in production.
-            self.connection.run_on_commit = [entry for entry in self.connection.run_on_commit if entry[1] is not self]
-
-    def _rolls_back_with_test(self) -> bool:
-        return self.test_block is not None and self.connection.needs_rollback and not self.test_block.savepoint
-
     def tell_if_gone(self) -> bool:
+        """Tell those who wait if the transaction was rolled back. Returns whether nobody needs to look again."""
         if self.state == "open":
-            self.look(_waiting(self.connection))
+            self.look(_waiting_on(self.connection))
         if self.state == "gone":
-            to_tell, self._to_tell = self._to_tell, []  # each is told once
+            to_tell, self._to_tell = self._to_tell, []
             _call_all(to_tell)
         return self.state != "open"
 
+    def _end_in_test(self) -> None:
+        # The transaction of a `TestCase` never commits. So its outermost block inside the test stands for one.
+        self.state = "gone" if self._is_rolled_back_with_test() else "kept"
+        if self.state == "gone" or not self._to_tell:
+            # `captureOnCommitCallbacks` calls it for those who wait. Nobody else shall find it there.
+            self.connection.run_on_commit = [entry for entry in self.connection.run_on_commit if entry[1] is not self]
+
+    def _is_rolled_back_with_test(self) -> bool:
+        # A block with a savepoint takes its markers along. One without marks the whole test for a rollback.
+        return self.test_block is not None and self.connection.needs_rollback and not self.test_block.savepoint
+
     def __repr__(self) -> str:
         return f"<Marker on {self.connection.alias!r}: {self.state}>"
+
+
+class _Awaited(threading.local):
+    """The transactions that scopes of the running thread wait for."""
+
+    def __init__(self) -> None:
+        self.markers: list[Marker] = []
+
+
+_awaited = _Awaited()
 
 
 class Transactions:
     """The source of fates that airlock-django registers."""
 
     def open_fates(self) -> tuple[Fate, ...]:
-        thread = _this_thread()
-        if thread.awaited:
-            _tell_of_rolled_back(thread)
-        opened = thread.opened if asyncio._get_running_loop() is None else _opened_for_coroutine()
+        """The markers of what is open on the connections that the running code uses."""
+        if _awaited.markers:
+            _tell_of_rollbacks()
         fates: tuple[Fate, ...] = ()
-        for connection in opened:
-            if not connection.autocommit:  # as while a transaction is open, and before the first query
-                fates += _markers_of(connection)
+        for connection in connections_here():
+            if not connection.autocommit:  # it is off in a transaction, and before the first query
+                fates += _open_marker(connection)
         return fates
 
     def refresh(self, fates: Collection[Fate]) -> None:
-        thread = _this_thread()
-        if thread.awaited:
-            _tell_of_rolled_back(thread)
+        """Find out what became of markers. Each connection is looked at once, however many there are."""
+        if _awaited.markers:
+            _tell_of_rollbacks()
         waiting: dict[BaseDatabaseWrapper, set[Marker]] = {}
         for fate in fates:
             if isinstance(fate, Marker) and fate.state == "open":
                 if fate.connection not in waiting:
-                    waiting[fate.connection] = _waiting(fate.connection)
+                    waiting[fate.connection] = _waiting_on(fate.connection)
                 fate.look(waiting[fate.connection])
 
 
 register_fates(Transactions())
 
 
-def is_in_test_case(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the innermost open block is one that a `TestCase` wraps its tests in."""
-    blocks: list[Any] = connection.atomic_blocks
-    return bool(blocks) and blocks[-1]._from_testcase
-
-
 def callbacks_wait_in_test_case() -> bool:
     """Whether this may be `captureOnCommitCallbacks`, running what waits for a commit that never comes."""
     return any(
-        is_in_test_case(connection) and any(not isinstance(entry[1], Marker) for entry in connection.run_on_commit)
-        for connection in _this_thread().opened
+        _is_in_test_case(connection) and any(not isinstance(entry[1], Marker) for entry in connection.run_on_commit)
+        for connection in connections_of_this_thread()
     )
 
 
-def _opened_for_coroutine() -> Iterable[BaseDatabaseWrapper]:
-    """The connections of this thread, and of the thread that waits for this coroutine (`async_to_sync`)."""
-    opened = _this_thread().opened
-    executor: Any = getattr(AsyncToSync.executors, "current", None)
-    if executor is None or executor._broken:
-        return opened
-    return [*opened, *_opened_by.get(executor._work_thread, ())]
-
-
-def _markers_of(connection: BaseDatabaseWrapper) -> tuple[Marker, ...]:
-    """The marker of what is open on a connection, made if there is none."""
+def _open_marker(connection: BaseDatabaseWrapper) -> tuple[Marker, ...]:
+    """The marker of what is open on a connection, if anything is."""
     if not (connection.in_atomic_block and connection.commit_on_exit):
         if connection.connection is None:
             return ()
         raise UsageError(
-            f"The connection {connection.alias!r} is in manual transaction management (autocommit is off), where Django "
-            "tells nobody of a commit. Turn autocommit on and use atomic(), or put what must go out in any case into "
-            "`with airlock.detached():`."
+            f"The connection {connection.alias!r} is in manual transaction management (autocommit is off), where "
+            "Django tells nobody of a commit. Turn autocommit on and use atomic(), or put what must go out in any case "
+            "into `with airlock.detached():`."
         )
-    if is_in_test_case(connection):
+    if _is_in_test_case(connection):
         return ()
     savepoints = tuple(connection.savepoint_ids)
+    newest = _newest_marker(connection)
+    # A marker also does for what is enqueued after its innermost savepoints have ended well.
+    if newest is not None and newest.savepoints[: len(savepoints)] == savepoints:
+        return (newest,)
     callbacks: list[Any] = connection.run_on_commit
-    in_test = _outermost_block_in_test(connection)
-    # Before the callbacks of others, of which one might raise. In a test behind them, where `captureOnCommitCallbacks`
-    # looks for what is new.
-    newest = callbacks[-1 if in_test else 0][1] if callbacks else None
-    if not isinstance(newest, Marker):
-        newest = None
-    if newest is not None and newest.test_block is in_test and newest.savepoints[: len(savepoints)] == savepoints:
-        return (newest,)  # what it has waited for besides has ended, and was not rolled back
-    if in_test:
+    if _outermost_block_in_test(connection):
         marker = Marker(connection, savepoints, None)
-        callbacks.append((set(savepoints), marker, False))
+        callbacks.append((set(savepoints), marker, False))  # `captureOnCommitCallbacks` looks for what is new behind
         return (marker,)
-    whole = newest.transaction if newest else Marker(connection, (), None)
+    # Before the callbacks of others: if one of them raises, Django drops all that come later.
     if newest is None:
+        whole = Marker(connection, (), None)
         callbacks.insert(0, (set(), whole, False))
+    else:
+        whole = newest.transaction
     if not savepoints:
         return (whole,)
     marker = Marker(connection, savepoints, whole)
@@ -226,26 +183,44 @@ def _markers_of(connection: BaseDatabaseWrapper) -> tuple[Marker, ...]:
     return (marker,)
 
 
-def _outermost_block_in_test(connection: BaseDatabaseWrapper) -> Any:
-    """In a `TestCase`, the outermost `atomic()` block that is not its own: the transaction, as far as the test goes."""
+def _newest_marker(connection: BaseDatabaseWrapper) -> Marker | None:
+    """The marker that was made last in the transaction that is open now, if it still waits."""
+    callbacks: list[Any] = connection.run_on_commit
+    test_block = _outermost_block_in_test(connection)
+    newest = callbacks[-1 if test_block else 0][1] if callbacks else None
+    return newest if isinstance(newest, Marker) and newest.test_block is test_block else None
+
+
+def _is_in_test_case(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the innermost open block is one that a `TestCase` wraps its tests in."""
     blocks: list[Any] = connection.atomic_blocks
-    if not (blocks and blocks[0]._from_testcase):
+    return bool(blocks) and _is_of_test_case(blocks[-1])
+
+
+def _outermost_block_in_test(connection: BaseDatabaseWrapper) -> Any:
+    """In a `TestCase`, the outermost open block that is the code's own. Elsewhere `None`."""
+    blocks: list[Any] = connection.atomic_blocks
+    if not (blocks and _is_of_test_case(blocks[0])):
         return None
-    return next((block for block in blocks if not block._from_testcase), None)
+    return next((block for block in blocks if not _is_of_test_case(block)), None)
 
 
-def _waiting(connection: BaseDatabaseWrapper) -> set[Marker]:
+def _is_of_test_case(block: Any) -> bool:
+    return bool(block._from_testcase)  # noqa: SLF001 - see above
+
+
+def _waiting_on(connection: BaseDatabaseWrapper) -> set[Marker]:
     return {entry[1] for entry in list(connection.run_on_commit) if isinstance(entry[1], Marker)}
 
 
-def _tell_of_rolled_back(thread: _Thread) -> None:
-    # Nobody is called for a rollback. Who waits for a transaction hears of it the next time that anybody looks.
-    awaited, thread.awaited = thread.awaited, []
-    thread.awaited += [marker for marker in awaited if not marker.tell_if_gone()]
+def _tell_of_rollbacks() -> None:
+    # Django calls nobody after a rollback. So whoever waits for a transaction hears of it the next time Airlock looks.
+    awaited, _awaited.markers = _awaited.markers, []
+    _awaited.markers += [marker for marker in awaited if not marker.tell_if_gone()]
 
 
 def _call_all(callbacks: Iterable[Callable[[], None]]) -> None:
-    """Call each of them, whatever the others raise. What interrupts is raised first."""
+    """Call all of them, then raise what the first to fail has raised. What interrupts comes before mere failures."""
     errors: list[BaseException] = []
     for callback in callbacks:
         try:
