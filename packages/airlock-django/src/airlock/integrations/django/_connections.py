@@ -48,8 +48,8 @@ def connections_of_this_thread() -> list[BaseDatabaseWrapper]:
 
 
 def _connections_of_waiting_thread() -> Iterable[BaseDatabaseWrapper]:
-    # Two internals of asgiref (read in 3.6 to 3.13; test_async.py fails if they change): the thread in which an executor
-    # runs code, and whether that thread has stopped waiting.
+    # Two internals of asgiref, read in 3.6 to 3.13: the thread in which an executor runs code, and whether that has
+    # stopped waiting. test_async.py fails if they change.
     executor: Any = getattr(AsyncToSync.executors, "current", None)
     if executor is None or executor._broken:  # noqa: SLF001
         return ()

@@ -5,7 +5,8 @@ For each transaction or savepoint in which something is enqueued, a marker waits
 - Django calls it: the transaction has committed.
 - It waits no longer, and was not called: Django has dropped it, because of a rollback.
 
-This reads internals of a connection, the same in Django 4.2, 5.2, 6.0 and 6.1. test_transactions.py fails if one changes:
+It reads these internals of a connection, the same in Django 4.2, 5.2, 6.0 and 6.1. test_transactions.py fails if one of
+them changes.
 
 - `run_on_commit`: the callbacks that wait, each with the ids of the savepoints it was registered in.
 - `savepoint_ids`: one for each open `atomic()` block but the outermost; `None` for a block without a savepoint.
