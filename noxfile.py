@@ -184,7 +184,7 @@ def docs(session: nox.Session) -> None:
     """Build the site, and run every snippet in it."""
     session.install(*group("docs"), "-e", str(CORE), "-e", str(CELERY), "-e", str(DJANGO))
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
-    run_pytest(session, "docs")
+    run_pytest(session, "docs", "--dist=loadfile")
 
 
 @nox.session

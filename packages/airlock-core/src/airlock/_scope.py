@@ -26,6 +26,7 @@ from airlock._context import (
 from airlock._dispatch import Dispatch
 from airlock._errors import ScopeStateError, UsageError
 from airlock._executors import check_executor, wrong_task
+from airlock._handover import hand_over
 from airlock._policies import check_policy
 from airlock._trace import logger, tell_not_dispatched
 from airlock.integrations.executors.sync import sync_executor
@@ -131,7 +132,7 @@ class Scope:
         context = self._context
         del self._context  # it refers to the scope, and nothing shall wait for the garbage collector
         for forgotten in leave(context):
-            if forgotten.scope is not None and forgotten.scope is not self and forgotten.scope.is_active:
+            if forgotten.scope is not None and forgotten.scope.is_active:
                 logger.warning("%r was entered inside %r and never left: its intents are lost", forgotten.scope, self)
 
     def flush(self) -> list[Intent]:
@@ -150,7 +151,7 @@ class Scope:
             return []
         self._fix()
         parent, self._parent = self._parent, None  # which refers to this scope from now on
-        passing = self.intents if parent is None else self._hand_over(parent)
+        passing = self.intents if parent is None else hand_over(self, parent)
         if passing:
             self._dispatch = Dispatch(self, passing)
             self.dispatch_all(self._dispatch.allowed())
@@ -363,53 +364,6 @@ class Scope:
                 return
             scope = scope._parent
         raise wrong_task(task)
-
-    def _hand_over(self, parent: Scope) -> list[Intent]:
-        """Have the enclosing scopes capture the intents. Returns those that all of them let through."""
-        if type(parent).before_descendant_flushes is Scope.before_descendant_flushes:
-            self._hand_to(parent, self)
-            return []
-        passing = self.intents
-        decided: list[tuple[Scope, list[Intent]]] = []
-        holder: Scope | None = parent
-        while passing and holder is not None:
-            let_through = self._let_through_by(holder, passing)
-            held = [intent for intent in passing if intent not in let_through]
-            if held:
-                decided.append((holder, held))
-            passing = [intent for intent in passing if intent in let_through]
-            holder = holder._parent
-        for holder, held in decided:  # when all have decided: one of them may fail to
-            self._hand_to(holder, held)
-        return passing
-
-    def _let_through_by(self, holder: Scope, intents: list[Intent]) -> set[Intent]:
-        self._dispatch = Dispatch(self, self.intents)  # if this fails, nothing is handed over
-        if not holder.is_active:
-            raise self._comes_too_late_for(holder)
-        chosen: object = holder.before_descendant_flushes(self, list(intents))
-        if not isinstance(chosen, list) or not set(intents).issuperset(chosen):
-            raise UsageError(
-                f"{type(holder).__name__}.before_descendant_flushes returned {chosen!r}. "
-                "It must return a list of those of its intents to let through."
-            )
-        self._dispatch = None
-        return set(chosen)
-
-    def _hand_to(self, holder: Scope, handed: Scope | list[Intent]) -> None:
-        into = holder._captured
-        if holder._state == "active":
-            into.append(handed)
-            if holder.is_active or holder._was_in_time(handed, into):
-                return
-        self._dispatch = Dispatch(self, self.intents)
-        raise self._comes_too_late_for(holder)
-
-    def _comes_too_late_for(self, holder: Scope) -> ScopeStateError:
-        return ScopeStateError(
-            f"{self!r} ended after the scope that encloses it, {holder!r}, so nobody takes its intents: "
-            "end nested scopes first. They are in undispatched_intents."
-        )
 
 
 def _true_or_false(scope: Scope, answer: object) -> bool:

@@ -8,6 +8,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import airlock
+from airlock import DropAll
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -63,20 +64,18 @@ class airlock_command:  # noqa: N801 - a decorator
         if not dry_run or _is_dry_run.get():  # a command that another one runs leaves the list to that
             with airlock.scope():
                 return self._handle(command, *args, **options)
-        noted = _Noted()
-        scope = airlock.scope(executor=noted)
-        scope.capturable = False  # a scope around the command would dispatch its intents
+        noting = _DropAndNote()
+        scope = airlock.scope()
+        scope.capturable = False  # so that the intents are judged now, and not when a scope around the command ends
         token = _is_dry_run.set(True)
         try:
-            with scope:
+            with scope, airlock.policy(noting):
                 output = self._handle(command, *args, **options)
         finally:
             _is_dry_run.reset(token)
-        waiting = scope.undispatched_intents  # for a transaction around the command
-        would_have_gone = [*noted.intents, *waiting]
-        count = len(would_have_gone)
+        count = len(noting.noted)
         command.stdout.write(f"Dry run: {count} {'effect' if count == 1 else 'effects'} would have gone out.")
-        for intent in would_have_gone:
+        for intent in noting.noted:
             command.stdout.write(f"  {intent}")
         return output
 
@@ -85,21 +84,19 @@ class airlock_command:  # noqa: N801 - a decorator
 _is_dry_run: ContextVar[bool] = ContextVar("airlock_dry_run", default=False)
 
 
-class _Noted:
-    """The executor of a dry run: notes what every policy and every transaction has let pass."""
+class _DropAndNote(DropAll):
+    """Drops everything, and notes what every other policy in force lets pass."""
 
     def __init__(self) -> None:
-        self.intents: list[Intent] = []
-        self._instead_of: Any = airlock.get_configuration().executor
+        self.noted: list[Intent] = []
 
-    def __call__(self, intent: Intent, /) -> None:
-        self.intents.append(intent)
+    def allows(self, intent: Intent, /) -> bool:
+        # The policies before this one have allowed it. Those behind it will not be asked any more.
+        policies = intent.policies
+        behind = policies[next(n for n, policy in enumerate(policies) if policy is self) + 1 :]
+        if all(policy.allows(intent) for policy in behind):
+            self.noted.append(intent)
+        return False
 
-    def accepts(self, task: object) -> bool:
-        accepts = getattr(self._instead_of, "accepts", None)
-        return bool(accepts and accepts(task))
-
-    def check(self, intent: Intent) -> None:
-        check = getattr(self._instead_of, "check", None)
-        if check is not None:
-            check(intent)
+    def __repr__(self) -> str:
+        return "a dry run"

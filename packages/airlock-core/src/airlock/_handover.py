@@ -1,0 +1,77 @@
+"""How a nested scope that flushes hands its intents to the scopes around it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airlock._dispatch import Dispatch
+from airlock._errors import ScopeStateError, UsageError
+
+if TYPE_CHECKING:
+    from airlock._intent import Intent
+    from airlock._scope import Scope
+
+
+def hand_over(nested: Scope, parent: Scope) -> list[Intent]:
+    """Have the enclosing scopes capture what a nested one holds.
+
+    Returns:
+        The intents that all of them let through. The nested scope dispatches those itself.
+
+    Raises:
+        ScopeStateError: if an enclosing scope has ended already.
+        UsageError: if `before_descendant_flushes` returned something wrong.
+    """
+    if _always_captures(parent):
+        _capture(parent, nested, nested)
+        return []
+    held: list[tuple[Scope, list[Intent]]] = []
+    passing = nested.intents
+    enclosing: Scope | None = parent
+    while passing and enclosing is not None:
+        let_through = _let_through(enclosing, nested, passing)
+        held.append((enclosing, [intent for intent in passing if intent not in let_through]))
+        passing = [intent for intent in passing if intent in let_through]
+        enclosing = enclosing._parent
+    # Not before all were asked: one of them may raise.
+    for scope, intents in held:
+        if intents:
+            _capture(scope, intents, nested)
+    return passing
+
+
+def _always_captures(scope: Scope) -> bool:
+    from airlock._scope import Scope
+
+    return type(scope).before_descendant_flushes is Scope.before_descendant_flushes
+
+
+def _let_through(enclosing: Scope, nested: Scope, intents: list[Intent]) -> set[Intent]:
+    nested._dispatch = Dispatch(nested, nested.intents)  # if this fails, the nested scope still owes all of them
+    if not enclosing.is_active:
+        raise _too_late(nested, enclosing)
+    chosen: object = enclosing.before_descendant_flushes(nested, list(intents))
+    if not isinstance(chosen, list) or not set(intents).issuperset(chosen):
+        raise UsageError(
+            f"{type(enclosing).__name__}.before_descendant_flushes returned {chosen!r}. "
+            "It must return a list of those of its intents to let through."
+        )
+    nested._dispatch = None
+    return set(chosen)
+
+
+def _capture(enclosing: Scope, captured: Scope | list[Intent], nested: Scope) -> None:
+    into = enclosing._captured
+    if enclosing.is_active:
+        into.append(captured)
+        if enclosing._state == "active" or enclosing._was_in_time(captured, into):
+            return
+    nested._dispatch = Dispatch(nested, nested.intents)
+    raise _too_late(nested, enclosing)
+
+
+def _too_late(nested: Scope, enclosing: Scope) -> ScopeStateError:
+    return ScopeStateError(
+        f"{nested!r} ended after the scope that encloses it, {enclosing!r}, so nobody takes its intents: "
+        "end nested scopes first. They are in undispatched_intents."
+    )
