@@ -9,6 +9,7 @@ is about.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import time
@@ -393,7 +394,7 @@ def lost_orders(
     broker: Broker = request.getfixturevalue(f"{name}_broker")
     if name == "redis":
         # Of its own keys, as below another worker takes all that is there.
-        broker = dataclasses.replace(broker, celery=json.loads(json.dumps(broker.celery)))
+        broker = copy.deepcopy(broker)
         broker.celery["broker_transport_options"]["global_keyprefix"] += f"lost {pool}:"
     orders = start_orders(broker, pool=pool, concurrency=4)
     worker = orders.get(orders["notify"].delay().id)["worker"]

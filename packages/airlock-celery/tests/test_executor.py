@@ -8,7 +8,6 @@ import socket
 import sys
 import threading
 from contextvars import ContextVar
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
