@@ -205,6 +205,33 @@ def test_async_body_closed_early_cleans_up_in_its_scope(settings, ran, closed_in
     assert scopes[0].is_discarded
 
 
+def test_async_body_that_cannot_be_closed_discards(settings, ran):
+    class Body:
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            return b"x"
+
+    async def main():
+        handler = BaseHandler()
+        handler.load_middleware(is_async=True)
+        response = await handler.get_response_async(AsyncRequestFactory().get("/"))
+        response.close()
+
+    def view(request):
+        airlock.enqueue(ran.append, 1)
+        scopes.append(request.airlock_scope)
+        return StreamingHttpResponse(Body())
+
+    scopes = []
+    settings.ROOT_URLCONF = (path("", view),)
+    async_to_sync(main)()
+
+    assert scopes[0].is_discarded
+    assert ran == []
+
+
 @pytest.mark.parametrize("status", [400, 503])
 def test_body_of_an_error_response_discards_at_its_end(streamed, ran, status):
     def step():

@@ -622,6 +622,29 @@ def test_many_savepoints_cost_a_constant_each(ran):
     assert many <= 3 * few
 
 
+def test_scope_that_ends_in_a_callback_before_ours_knows_of_the_commit(ran):
+    def callback():
+        scope.exit()
+        scope.flush()
+
+    scope = airlock.scope()
+    with atomic():
+        scope.enter()
+        airlock.enqueue(ran.append, 1)
+        connections["default"].run_on_commit.insert(0, (set(), callback, False))
+
+    assert ran == [1]
+
+
+def test_who_waits_for_a_transaction_that_is_over_is_told_at_once(ran):
+    with atomic(), airlock.scope():
+        airlock.enqueue(abs, 1)
+        fate = connections["default"].run_on_commit[0][1]  # an `airlock.ext.Transaction`
+    fate.when_over(lambda: ran.append("told"))
+
+    assert ran == ["told"]
+
+
 # The log
 
 
@@ -789,8 +812,8 @@ def test_django_forgets_the_callbacks_of_what_is_rolled_back(connection, ran, wh
 def test_django_says_that_callbacks_of_a_commit_are_running(connection, ran):
     with atomic():
         assert not connection.run_commit_hooks_on_set_autocommit_on
-        transaction.on_commit(lambda: ran.append((connection.autocommit, connection.run_on_commit)))
-    assert ran == [(True, [])]
+        transaction.on_commit(lambda: ran.append(connection.run_commit_hooks_on_set_autocommit_on))
+    assert ran == [True]
     assert not connection.run_commit_hooks_on_set_autocommit_on
 
 
