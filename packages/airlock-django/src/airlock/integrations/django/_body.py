@@ -10,9 +10,10 @@ from asgiref.sync import async_to_sync
 from airlock.ext import suspend
 
 if TYPE_CHECKING:
+    from django.http import StreamingHttpResponse
+
     from airlock import Scope
     from airlock.ext import SuspendedContext
-    from django.http import StreamingHttpResponse
 
 
 def end_with_body(response: StreamingHttpResponse, scope: Scope, flushes: bool) -> None:

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser
     from collections.abc import Callable
 
-    from airlock import Intent
     from django.core.management.base import BaseCommand
+
+    from airlock import Intent
 
 
 class airlock_command:  # noqa: N801 - a decorator
@@ -70,7 +71,10 @@ class airlock_command:  # noqa: N801 - a decorator
                 output = self._handle(command, *args, **options)
         finally:
             _is_dry_run.reset(token)
-        would_have_gone = [*noted.intents, *scope.undispatched_intents]  # those wait for a transaction around the command
+        would_have_gone = [
+            *noted.intents,
+            *scope.undispatched_intents,
+        ]  # those wait for a transaction around the command
         count = len(would_have_gone)
         command.stdout.write(f"Dry run: {count} {'effect' if count == 1 else 'effects'} would have gone out.")
         for intent in would_have_gone:

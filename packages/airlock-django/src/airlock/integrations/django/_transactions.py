@@ -28,8 +28,9 @@ from airlock.ext import register_fates
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from airlock.ext import Fate, State
     from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from airlock.ext import Fate, State
 
 _lock = threading.Lock()
 
