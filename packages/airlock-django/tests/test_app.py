@@ -54,5 +54,5 @@ def test_without_airlock_core_the_import_says_what_to_do(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "airlock.integrations.executors.sync", None)
 
-    with pytest.raises(ImportError, match="pip install .*airlock-core"):
+    with pytest.raises(ImportError, match=r"pip install .*airlock-core"):
         importlib.import_module("airlock.integrations.django")

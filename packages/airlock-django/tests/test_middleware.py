@@ -473,5 +473,5 @@ def test_status_that_discards_is_in_the_log(get, log):
 
 
 def test_enqueue_outside_of_any_scope_names_what_to_add():
-    with pytest.raises(airlock.NoScopeError, match="(?s)AirlockMiddleware.*AirlockTask.*@airlock_command"):
+    with pytest.raises(airlock.NoScopeError, match=r"(?s)AirlockMiddleware.*AirlockTask.*@airlock_command"):
         airlock.enqueue(abs, 1)

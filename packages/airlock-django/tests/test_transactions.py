@@ -841,6 +841,6 @@ def test_django_turns_commit_on_exit_off_in_manual_management(connection, by_han
 
 def test_asgiref_says_which_thread_waits_for_a_coroutine():
     async def main():
-        return AsyncToSync.executors.current._work_thread, AsyncToSync.executors.current._broken
+        return AsyncToSync.executors.current._work_thread, AsyncToSync.executors.current._broken  # noqa: SLF001
 
     assert async_to_sync(main)() == (threading.current_thread(), False)

@@ -2,10 +2,11 @@
 
 from typing import assert_type
 
-import airlock
-from airlock.integrations.django import AirlockMiddleware, AirlockRequest, DjangoScope, airlock_command
 from django.core.management.base import BaseCommand
 from django.http import HttpRequest, HttpResponse
+
+import airlock
+from airlock.integrations.django import AirlockMiddleware, AirlockRequest, DjangoScope, airlock_command
 
 
 def view(request: AirlockRequest) -> HttpResponse:
