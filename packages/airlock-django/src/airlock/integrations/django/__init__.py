@@ -1,7 +1,7 @@
 """Airlock for Django: effects that wait for the response and the transaction.
 
-Add `"airlock.integrations.django.AirlockMiddleware"` to `MIDDLEWARE`, and, for the system checks,
-`"airlock.integrations.django"` to `INSTALLED_APPS`.
+Add `"airlock.integrations.django.AirlockMiddleware"` to `MIDDLEWARE`, and `"airlock.integrations.django"` to
+`INSTALLED_APPS`: for the system checks, and so that scripts and shells know the setting and the transactions, too.
 """
 
 # First, as it tells Airlock from other projects, and says so.

@@ -30,6 +30,8 @@ class airlock_command:  # noqa: N801 - a decorator
     have been is listed on the command's standard output. The command does everything else as ever; it finds the option
     in `options["dry_run"]`.
 
+    Put it outermost if `handle` has several decorators.
+
     Args:
         handle: the command's `handle` method.
     """
