@@ -159,6 +159,8 @@ class policy:  # noqa: N801 - used like a function, as `contextlib.suppress` is
             raise judging_error("A local policy")
         judges = Judges(distinct(self._policy, *outer.judges.local), distinct(self._policy, *outer.judges.every))
         self._context = EnqueueContext(outer.scope, outer, judges)
+        if outer.is_over():
+            self._context.ended = outer
         current.set(self._context)
 
     def __exit__(self, *error: object) -> None:
