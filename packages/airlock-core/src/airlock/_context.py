@@ -45,7 +45,7 @@ class EnqueueContext:
         self.outer = outer or self
         self.judges = judges
         self.is_left = False
-        #: The block that was current when this one was entered, if it was over by then.
+        #: The block that was current when this one was entered, if it was over by then, inside of one that was not.
         self.ended: EnqueueContext | None = None
 
     def is_over(self) -> bool:
@@ -159,7 +159,7 @@ class policy:  # noqa: N801 - used like a function, as `contextlib.suppress` is
             raise judging_error("A local policy")
         judges = Judges(distinct(self._policy, *outer.judges.local), distinct(self._policy, *outer.judges.every))
         self._context = EnqueueContext(outer.scope, outer, judges)
-        if outer.is_over():
+        if outer.is_over() and innermost_open() is not NOWHERE:
             self._context.ended = outer
         current.set(self._context)
 

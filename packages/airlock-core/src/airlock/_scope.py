@@ -118,7 +118,7 @@ class Scope:
         if self._policy is not None:
             judges = Judges(judges.local, distinct(*judges.local, self._policy, *judges.every))
         self._context = EnqueueContext(self, outer, judges)
-        if before is not outer:
+        if before is not outer and outer is not NOWHERE:
             self._context.ended = before
         self._state = "active"
         current.set(self._context)
