@@ -1,12 +1,14 @@
 """A Django project for the tests of airlock-django."""
 
 import logging
+from contextlib import contextmanager, suppress
 
 import django
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.conf import settings as django_settings
 from django.db import connections
+from django.db.transaction import atomic
 from django.test import AsyncClient, Client
 from django.test.utils import setup_databases, teardown_databases
 from django.urls import path
@@ -94,6 +96,43 @@ def as_view(request):
         return view
 
     return as_view
+
+
+class RollBackError(Exception):
+    """Leaves an `atomic` block in a way that rolls it back."""
+
+
+@pytest.fixture
+def rolled_back():
+    """Like `atomic`, and an exception at the end of the block rolls it back."""
+
+    @contextmanager
+    def rolled_back(*args, **kwargs):
+        with suppress(RollBackError), atomic(*args, **kwargs):
+            yield
+            raise RollBackError
+
+    return rolled_back
+
+
+@pytest.fixture(params=["commits", "rolls back"])
+def block(request, rolled_back):
+    """`atomic`, or what rolls back instead."""
+    return atomic if request.param == "commits" else rolled_back
+
+
+@pytest.fixture(params=["scope around", "scope inside"])
+def boundary(request):
+    """Opens a scope around a transaction, or inside of one."""
+
+    @contextmanager
+    def boundary(block=atomic, **arguments):
+        scope, transaction = airlock.scope(**arguments), block()
+        outer, inner = (scope, transaction) if request.param == "scope around" else (transaction, scope)
+        with outer, inner:
+            yield scope
+
+    return boundary
 
 
 @pytest.fixture(autouse=True)
