@@ -21,7 +21,7 @@ def hand_over(nested: Scope, parent: Scope) -> list[Intent]:
         ScopeStateError: if an enclosing scope has ended already.
         UsageError: if `before_descendant_flushes` returned something wrong.
     """
-    if _always_captures(parent):
+    if parent._captures_everything():
         _capture(parent, nested, nested)
         return []
     held: list[tuple[Scope, list[Intent]]] = []
@@ -37,12 +37,6 @@ def hand_over(nested: Scope, parent: Scope) -> list[Intent]:
         if intents:
             _capture(scope, intents, nested)
     return passing
-
-
-def _always_captures(scope: Scope) -> bool:
-    from airlock._scope import Scope
-
-    return type(scope).before_descendant_flushes is Scope.before_descendant_flushes
 
 
 def _let_through(enclosing: Scope, nested: Scope, intents: list[Intent]) -> set[Intent]:

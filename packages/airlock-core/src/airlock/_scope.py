@@ -351,6 +351,9 @@ class Scope:
 
     # -- The way of an intent: in, over to the scope around, out -----------------------------------------------------
 
+    def _captures_everything(self) -> bool:
+        return type(self).before_descendant_flushes is Scope.before_descendant_flushes
+
     def _was_in_time(self, taken: Any, into: list[Any]) -> bool:
         """Whether what was appended to `_own` or `_captured` counts, though another thread has just left the scope."""
         with self._lock:
