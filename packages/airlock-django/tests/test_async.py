@@ -193,28 +193,6 @@ async def test_coroutine_that_raises_discards(boundary, ran, error):
     assert ran == []
 
 
-async def test_after_a_flush_the_scope_is_not_the_current_one(boundary):
-    await boundary(enqueue_two)
-
-    assert airlock.get_current_scope() is None
-    assert len(boundary.scope.dispatched_intents) == 2
-
-
-async def test_async_scope_asks_should_flush(ran):
-    class Contrary(DjangoScope):
-        def should_flush(self, error):
-            return error is not None
-
-    async with Contrary():
-        airlock.enqueue(ran.append, 1)
-    with suppress(KeyError):
-        async with Contrary():
-            airlock.enqueue(ran.append, 2)
-            raise KeyError
-
-    assert ran == [2]
-
-
 async def test_policy_that_raises_at_an_async_flush_propagates(boundary, settings):
     policy = Slow(error=ZeroDivisionError())
     policy.go_on.set()
@@ -223,19 +201,6 @@ async def test_policy_that_raises_at_an_async_flush_propagates(boundary, setting
         await boundary(enqueue_two)
 
     assert len(boundary.scope.undispatched_intents) == 2
-
-
-async def test_coroutines_side_by_side_have_scopes_of_their_own(ran):
-    async def run(number):
-        async with airlock.scope():
-            airlock.enqueue(ran.append, number)
-            await asyncio.sleep(0)
-            if number % 2:
-                raise KeyError
-
-    await asyncio.gather(*map(run, range(20)), return_exceptions=True)
-
-    assert sorted(ran) == list(range(0, 20, 2))
 
 
 # With the database
