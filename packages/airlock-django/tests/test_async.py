@@ -261,16 +261,6 @@ class TestInTransactions:
 
         assert ran == []
 
-    def test_detached_async_block_goes_out_whatever_becomes_of_them(self, ran):
-        async def main():
-            async with airlock.detached():
-                airlock.enqueue(ran.append, 1)
-
-        with airlock.scope():
-            roll_back_around(async_to_sync(main))
-
-        assert ran == [1]
-
     def test_service_called_by_a_sync_view_under_asgi_is_in_its_transaction(self, settings, ran):
         async def service():
             airlock.enqueue(ran.append, "rolled back")

@@ -74,14 +74,6 @@ def test_command_that_fails_has_no_effects(error):
     assert scopes[0].is_discarded
 
 
-def test_setting_decides_about_the_scope_of_commands(settings):
-    settings.AIRLOCK = {"POLICY": airlock.BlockTasks(["second"])}
-
-    call(Command())
-
-    assert effects == [1]
-
-
 def test_commands_made_for_labels_are_boundaries_for_each_of_them():
     class Labels(LabelCommand):
         @airlock_command
@@ -94,16 +86,6 @@ def test_commands_made_for_labels_are_boundaries_for_each_of_them():
         call(Labels(), "good", "bad", "never")
 
     assert effects == ["good"]
-
-
-def test_command_that_forgets_a_scope_leaves_none_behind(log):
-    def forgets(self, **options):
-        airlock.scope().enter()
-
-    call(command(forgets))
-
-    assert airlock.get_current_scope() is None
-    assert "never left" in log.text
 
 
 # --dry-run

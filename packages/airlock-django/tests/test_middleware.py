@@ -68,18 +68,6 @@ def test_view_that_raises_discards(get, as_view, ran, error, status):
     assert response.airlock_scope.is_discarded
 
 
-def test_address_without_a_view_discards_what_middlewares_enqueued(get, settings, ran):
-    settings.MIDDLEWARE = [OURS, here("EnqueuesAround")]
-    settings.RAN = ran
-    settings.APPEND_SLASH = False
-
-    def not_found(request):
-        raise Http404
-
-    assert get(not_found).status_code == 404
-    assert ran == []
-
-
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
 def test_what_no_handler_makes_a_response_of_discards_and_propagates(ran, error):
     def get_response(request):
@@ -145,19 +133,6 @@ def test_each_request_has_a_scope_of_its_own(get, as_view, ran):
     assert ran == [True] * 3
     assert [type(scope) for scope in scopes] == [DjangoScope] * 3
     assert airlock.get_current_scope() is None
-
-
-def test_nested_scopes_in_a_view_are_captured_by_the_request(get, as_view, ran):
-    def view(request):
-        with airlock.scope():
-            airlock.enqueue(ran.append, "kept")
-        assert ran == []
-        return HttpResponse(status=int(request.META["QUERY_STRING"]))
-
-    get(as_view(view), "500")
-    assert ran == []
-    get(as_view(view), "200")
-    assert ran == ["kept"]
 
 
 def test_coroutines_and_threads_of_an_async_view_share_its_scope(get, ran):

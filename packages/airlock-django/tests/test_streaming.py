@@ -11,7 +11,7 @@ from django.core.handlers.base import BaseHandler
 from django.core.signals import request_finished
 from django.db import close_old_connections
 from django.db.transaction import atomic
-from django.http import FileResponse, HttpResponse, StreamingHttpResponse
+from django.http import FileResponse, StreamingHttpResponse
 from django.test import AsyncClient, AsyncRequestFactory, RequestFactory
 from django.urls import path
 from django.utils import translation
@@ -288,16 +288,6 @@ def test_scopes_that_are_open_between_chunks_go_on(chunk_by_chunk, ran):
     assert len(nested[0].intents) == 2
 
 
-def test_failing_dispatch_at_the_end_of_a_body_is_logged(streamed, ran, step, log):
-    def fails():
-        raise ValueError
-
-    assert streamed.read(step, view=lambda: airlock.enqueue(fails)) == [b"x"]
-
-    assert ran == ["step"]
-    assert [record.levelname for record in log.records] == ["ERROR"]
-
-
 def test_transactions_in_a_body_decide_about_its_intents(streamed, transactional_db, ran, rolled_back):
     def step():
         with rolled_back():
@@ -352,25 +342,3 @@ def test_effect_of_a_body_has_the_context_it_was_asked_for_in(chunk_by_chunk, ra
     chunk_by_chunk.read(lambda: in_language("de"), view=lambda: in_language("fr"))
 
     assert ran == ["fr", "de"]
-
-
-def test_background_task_that_outlives_a_request_gets_an_error(settings):
-    async def main():
-        response = await AsyncClient().get("/")
-        assert response.status_code == 200
-        ended.set()
-        with pytest.raises(airlock.ScopeStateError):
-            await tasks[0]
-
-    async def outlives():
-        await ended.wait()
-        airlock.enqueue(abs, 1)
-
-    async def view(request):
-        tasks.append(asyncio.create_task(outlives()))
-        return HttpResponse()
-
-    tasks = []
-    ended = asyncio.Event()
-    settings.ROOT_URLCONF = (path("", view),)
-    async_to_sync(main)()

@@ -231,6 +231,8 @@ def test_test_case_leaves_nothing_of_ours_on_the_connection(run, block):
     def test(self):
         with airlock.scope(), block():
             airlock.enqueue(abs, 1)
+        with airlock.scope(), atomic(savepoint=False):
+            airlock.enqueue(abs, 2)
         assert connections["default"].run_on_commit == []
 
     before = set(vars(connections["default"]))

@@ -116,13 +116,6 @@ def test_block_without_a_savepoint_has_the_fate_of_the_transaction(ran, block):
     assert len(scope.rolled_back_intents) == 2 - len(ran)
 
 
-def test_durable_block_decides_like_any_other(ran, block):
-    with airlock.scope(), block(durable=True):
-        airlock.enqueue(ran.append, 1)
-
-    assert ran == ([1] if block is atomic else [])
-
-
 def test_savepoint_with_a_name_of_its_own_can_be_rolled_back(ran):
     connection = connections["default"]
     with airlock.scope(), atomic(), connection.cursor() as cursor:
@@ -437,16 +430,6 @@ def test_transaction_of_a_thread_may_outlast_the_scope(ran, block):
 
 
 # The log
-
-
-def test_what_was_rolled_back_is_in_the_log_in_one_line(ran, log, rolled_back):
-    with airlock.scope(), rolled_back():
-        airlock.enqueue(ran.append, 1, _name="send_receipt")
-        airlock.enqueue(ran.append, 2, _name="send_receipt")
-
-    (record,) = log.records
-    assert (record.name, record.levelname) == ("airlock", "INFO")
-    assert "send_receipt (2 times): rolled back" in record.getMessage()
 
 
 def test_rollback_after_the_flush_is_logged_when_airlock_looks_again(ran, log, rolled_back):
