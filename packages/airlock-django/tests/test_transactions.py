@@ -509,7 +509,7 @@ def test_connection_without_autocommit_is_no_matter_until_it_is_used(ran, monkey
     assert ran == [1]
 
 
-# What is read of Django and asgiref: one of these fails where it changes
+# What is read of Django and asgiref, beyond what fails above where it changes
 
 
 @pytest.fixture
@@ -542,50 +542,12 @@ def test_django_keeps_savepoints_callback_and_robustness(connection):
         transaction.set_rollback(True)
 
 
-def test_django_calls_what_is_put_first_before_the_others(connection, ran):
-    with atomic():
-        transaction.on_commit(lambda: ran.append("second"))
-        connection.run_on_commit.insert(0, (set(), lambda: ran.append("first"), False))
-    assert ran == ["first", "second"]
-
-
-def test_django_forgets_the_callbacks_of_what_is_rolled_back(connection, ran, rolled_back):
-    with atomic():
-        with rolled_back():
-            transaction.on_commit(lambda: ran.append(1))
-        assert connection.run_on_commit == []
-        transaction.on_commit(lambda: ran.append(2))
-        transaction.set_rollback(True)
-    assert connection.run_on_commit == ran == []
-
-
 def test_django_says_that_callbacks_of_a_commit_are_running(connection, ran):
     with atomic():
         assert not connection.run_commit_hooks_on_set_autocommit_on
         transaction.on_commit(lambda: ran.append(connection.run_commit_hooks_on_set_autocommit_on))
     assert ran == [True]
     assert not connection.run_commit_hooks_on_set_autocommit_on
-
-
-def test_django_turns_autocommit_off_in_every_block(connection):
-    assert connection.autocommit
-    with atomic(), atomic(), atomic(savepoint=False):
-        assert not connection.autocommit
-        assert connection.in_atomic_block
-        assert connection.commit_on_exit
-    assert connection.autocommit
-
-
-def test_django_says_whether_a_block_needs_a_rollback(connection, rolled_back):
-    with atomic():
-        with rolled_back(savepoint=False):
-            assert not connection.needs_rollback
-        assert connection.needs_rollback
-
-
-def test_django_turns_commit_on_exit_off_in_manual_management(connection, by_hand):
-    with atomic():
-        assert not connection.commit_on_exit
 
 
 def test_asgiref_says_which_thread_waits_for_a_coroutine():
