@@ -189,7 +189,7 @@ class EnqueuesAround(MiddlewareMixin):
 
 
 @sync_and_async_middleware
-def enqueues_nothing(get_response):
+def sync_and_async(get_response):
     return get_response
 
 
@@ -233,7 +233,7 @@ def test_middlewares_outside_of_ours_have_no_scope_to_enqueue_in(get, as_view, s
         [OURS, here("sync_only")],
         [here("sync_only"), OURS],
         [here("sync_only"), OURS, here("sync_only")],
-        [here("enqueues_nothing"), here("sync_only"), here("enqueues_nothing"), OURS],
+        [here("sync_and_async"), here("sync_only"), here("enqueues_nothing"), OURS],
     ],
     ids=lambda middlewares: " > ".join(name.rpartition(".")[2] for name in middlewares),
 )
