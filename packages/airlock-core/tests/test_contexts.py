@@ -427,3 +427,29 @@ def test_a_scope_that_outlives_a_local_policy_stays_current(ran):
     scope.exit()
     scope.flush()
     assert ran == [2]
+
+
+@pytest.mark.parametrize("block", [airlock.scope, lambda: airlock.policy(airlock.AllowAll())], ids=["scope", "policy"])
+def test_a_task_that_outlives_its_scope_is_refused_after_a_block_too(ran, block):
+    def outlive():
+        with block():
+            pass
+        with pytest.raises(airlock.ScopeStateError):
+            airlock.enqueue(ran.append, 1)
+
+    with airlock.scope():
+        with airlock.scope():
+            context = copy_context()
+        context.run(outlive)
+    assert ran == []
+
+
+def test_a_local_policy_ends_though_a_scope_inside_of_it_ended_elsewhere(ran):
+    with airlock.scope() as outer:
+        with airlock.policy(airlock.DropAll()):
+            inner = airlock.scope()
+            inner.enter()
+            copy_context().run(inner.exit)
+        assert airlock.get_current_scope() is outer
+        airlock.enqueue(ran.append, 1)
+    assert ran == [1]

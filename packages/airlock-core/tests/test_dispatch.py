@@ -263,3 +263,26 @@ def test_dispatch_all_may_be_called_by_hand(left_with):
     scope = left_with(1, executor=print)
     scope.dispatch_all(scope.intents)
     assert scope.dispatched_intents == scope.intents
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=repr)
+def test_an_interrupted_intent_may_have_gone_out(left_with, error):
+    scope = left_with(1, 2, executor=Fussy({1: error}))
+    with pytest.raises(type(error)) as raised:
+        scope.flush()
+    assert numbers(scope.unknown_intents) == [1]
+    assert numbers(scope.undispatched_intents) == [1, 2]
+    assert any("may have their effects twice" in note for note in raised.value.__notes__)
+
+
+def test_what_policies_dropped_is_not_owed_when_a_later_one_raises(left_with):
+    class DropsOneAndFails(airlock.AllowAll):
+        def allows(self, intent):
+            if intent.args == (2,):
+                raise LookupError
+            return intent.args != (1,)
+
+    scope = left_with(1, 2, 3, policy=DropsOneAndFails())
+    with pytest.raises(LookupError):
+        scope.flush()
+    assert numbers(scope.undispatched_intents) == [2, 3]

@@ -76,3 +76,19 @@ def test_a_forked_child_may_have_scopes_of_its_own(ran):
         airlock.enqueue(ran.append, "parent")
         in_child(child)
     assert ran == ["parent"]
+
+
+def test_a_child_forked_by_an_executor_dispatches_nothing_more(ran):
+    def fork(intent):
+        ran.append(os.getpid())
+        if len(ran) == 1:
+            children.append(os.fork())
+
+    parent, children = os.getpid(), []
+    with airlock.scope(executor=fork):
+        airlock.enqueue(abs, 1)
+        airlock.enqueue(abs, 2)
+    if children == [0]:
+        os._exit(0 if ran == [parent] else 1)
+    assert ran == [parent, parent]
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0

@@ -1,7 +1,9 @@
 """The recorded wish for one effect."""
 
 import functools
+import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import Mock
 
 import pytest
@@ -209,3 +211,15 @@ def test_repr_is_exact(enqueue):
         f"Intent(id={intent.id!r}, task={send_email!r}, args=(1,), kwargs={{'key': 'value'}}, name='send_email', "
         "origin='here', dispatch_options={'queue': 'emails'}, local_policies=(AllowAll(),))"
     )
+
+
+def test_threads_that_ask_for_an_id_at_once_get_the_same():
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            for _ in range(300):
+                intent = airlock.Intent(abs)
+                assert len(set(threads.map(lambda _, intent=intent: intent.id, range(4)))) == 1
+    finally:
+        sys.setswitchinterval(interval)

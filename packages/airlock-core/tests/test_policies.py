@@ -286,3 +286,16 @@ def test_an_intent_tells_whether_it_passes_its_local_policies(local, of_the_scop
 def test_what_is_no_policy_is_refused(put_in_force, nonsense, advice):
     with pytest.raises(TypeError, match=advice):
         put_in_force(nonsense)
+
+
+def test_a_policy_cannot_enqueue_under_a_local_policy_of_its_own(ran):
+    class Schemer(airlock.AllowAll):
+        def allows(self, intent):
+            with airlock.policy(airlock.AllowAll()), airlock.scope():
+                airlock.enqueue(ran.append, 2)
+            return True
+
+    scope = airlock.scope(Schemer())
+    with pytest.raises(airlock.PolicyEnqueueError), scope:
+        airlock.enqueue(ran.append, 1)
+    assert ran == []

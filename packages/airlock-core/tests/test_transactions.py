@@ -325,3 +325,23 @@ def test_what_has_waited_and_gone_out_is_freed_at_once():
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_what_waits_goes_out_though_what_did_not_wait_has_failed(ran):
+    def fail():
+        raise ValueError("broken")
+
+    with database.atomic():
+        scope = airlock.scope()
+        scope.transactional = True
+        scope.dispatch_errors = "raise"
+        scope.enter()
+        waits = airlock.enqueue(ran.append, 1)
+        database_open, database.open = database.open, []
+        fails = airlock.enqueue(fail)
+        scope.exit()
+        with pytest.raises(ValueError, match="broken"):
+            scope.flush()
+        database.open = database_open
+        assert scope.undispatched_intents == [waits, fails]
+    assert ran == [1]

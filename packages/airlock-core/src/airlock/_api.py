@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from airlock._configuration import get_configuration
 from airlock._context import JUDGING, call_in, current, ended_error, innermost_open, judging_error, no_scope_error
 from airlock._fates import sources
-from airlock._intent import NO_DETAILS, Intent, details, full_name_of
+from airlock._intent import Intent, details, full_name_of, recorded
 from airlock._policies import AllowAll, tell_of_enqueue
 from airlock._scope import Scope
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 _P = ParamSpec("_P")
 _ScopeT = TypeVar("_ScopeT", bound=Scope)
-
-_new = object.__new__
 
 #: Numbers intents in the order of enqueueing.
 _next_number = count(1).__next__
@@ -103,7 +101,7 @@ def enqueue(
     context = current.get()
     scope = context.scope
     if scope is None:
-        with _scope_for_want_of_one(full_name_of(task)) as scope:
+        with _scope_from_integrations(full_name_of(task)) as scope:
             if scope.capture_origin:
                 _origin = _origin or _calling_line()
             return enqueue(task, *args, _name=_name, _origin=_origin, _dispatch_options=_dispatch_options, **kwargs)
@@ -114,18 +112,8 @@ def enqueue(
         scope._check_takes(task)
     if _origin is None and scope.capture_origin:
         _origin = _calling_line()
-    # As in its `__init__`, whose call would take a fifth of the time.
-    intent = _new(Intent)
-    intent._task = task
-    intent._args = args
-    intent._kwargs = kwargs
-    if _name is None and _origin is None and _dispatch_options is None:
-        intent._details = NO_DETAILS
-    else:
-        intent._details = details(_name, _origin, _dispatch_options)
-    intent._judges = judges = context.judges
-    intent._fates = ()
-    intent._number = _next_number()
+    judges = context.judges
+    intent = recorded(task, args, kwargs, details(_name, _origin, _dispatch_options), judges, _next_number())
     if scope._check is not None:
         scope._check(intent)
     if judges.every:
@@ -147,7 +135,7 @@ def _calling_line() -> str:
     return f"{caller.f_code.co_filename}:{caller.f_lineno}"
 
 
-def _scope_for_want_of_one(what: str) -> Scope:
+def _scope_from_integrations(what: str) -> Scope:
     if current.get() is JUDGING:
         raise judging_error(what)
     for handler in _no_scope_handlers:
@@ -191,7 +179,7 @@ def scope(
         policy: judges the intents; by default the configured one.
         executor: carries them out; by default the configured one.
         _cls: makes the scope, instead of the configured class.
-        **scope_kwargs: further arguments for it. Those that are configured belong to the configured class.
+        **scope_kwargs: further arguments for it, besides the configured ones if it is of the configured class.
 
     Returns:
         The scope: a context manager that yields itself, for `with` and `async with`, to be used once.
@@ -204,7 +192,7 @@ def scope(
         _cls = defaults.scope_cls or Scope
         if defaults.scope_kwargs:
             scope_kwargs = {**defaults.scope_kwargs, **scope_kwargs}
-    # Not all of them are there in every constructor. The scope itself finds out what is configured.
+    # Only what was given: a constructor need not take all of them. A scope reads the configuration itself.
     if policy is not None:
         scope_kwargs["policy"] = policy
     if executor is not None:
@@ -220,7 +208,7 @@ def detached() -> Scope:
         raise PermissionDenied
 
     For the few effects that must go out also if everything around them fails: a security alert, an audit record. The
-    policies around it judge them as ever. A block that raises discards.
+    policies around it judge them as ever. Transactions inside of it do not count either. A block that raises discards.
 
     Returns:
         The scope: a context manager that yields itself, for `with` and `async with`, to be used once.

@@ -37,7 +37,7 @@ class Judges:
 class EnqueueContext:
     """A block that code is in: a scope, or a local policy inside one. Each knows the block around it."""
 
-    __slots__ = ("is_left", "judges", "outer", "scope")
+    __slots__ = ("ended", "is_left", "judges", "outer", "scope")
 
     def __init__(self, scope: Scope | None, outer: EnqueueContext | None, judges: Judges) -> None:
         self.scope = scope
@@ -45,10 +45,15 @@ class EnqueueContext:
         self.outer = outer or self
         self.judges = judges
         self.is_left = False
+        #: The block that was current when this one was entered, if it was over by then, inside of one that was not.
+        self.ended: EnqueueContext | None = None
 
     def is_over(self) -> bool:
         return self.is_left or (self.scope is not None and not self.scope.is_active)
 
+
+#: How often this process was forked off another one.
+forks = 0
 
 #: The code is in no scope.
 NOWHERE = EnqueueContext(None, None, Judges())
@@ -61,16 +66,19 @@ current: ContextVar[EnqueueContext] = ContextVar("airlock", default=NOWHERE)
 def innermost_open() -> EnqueueContext:
     """The innermost block around the running code that is not over.
 
-    A background task of a request that has ended still stands in the scope of that request, for example.
+    A background task that has outlived its request is still in the scope of that request, which is over.
     """
-    context = current.get()
+    return _nearest_open(current.get())
+
+
+def _nearest_open(context: EnqueueContext) -> EnqueueContext:
     while context is not NOWHERE and context.is_over():
         context = context.outer
     return context
 
 
 def leave(context: EnqueueContext) -> list[EnqueueContext]:
-    """Make current again what was so before `context` was entered.
+    """Restore what was current before `context` was entered.
 
     Nothing changes if the running code is not inside of it: async fixtures and servers may enter in one context and
     leave in another.
@@ -79,6 +87,7 @@ def leave(context: EnqueueContext) -> list[EnqueueContext]:
         The blocks that were entered inside and never left.
     """
     context.is_left = True
+    ended, context.ended = context.ended, None
     inside = []
     here = current.get()
     while here is not context:
@@ -86,9 +95,7 @@ def leave(context: EnqueueContext) -> list[EnqueueContext]:
             return []
         inside.append(here)
         here = here.outer
-    current.set(context.outer)
-    if context.outer is not NOWHERE:
-        current.set(innermost_open())
+    current.set(ended or _nearest_open(context.outer))
     return inside
 
 
@@ -148,16 +155,25 @@ class policy:  # noqa: N801 - used like a function, as `contextlib.suppress` is
         if self._context is not None:
             raise UsageError(f"This airlock.policy({self._policy!r}) is in use: make another one for another block.")
         outer = current.get()
+        if outer is JUDGING:
+            raise judging_error("A local policy")
         judges = Judges(distinct(self._policy, *outer.judges.local), distinct(self._policy, *outer.judges.every))
         self._context = EnqueueContext(outer.scope, outer, judges)
+        if outer.is_over() and innermost_open() is not NOWHERE:
+            self._context.ended = outer
         current.set(self._context)
 
     def __exit__(self, *error: object) -> None:
-        if self._context is not None:
-            # A scope that was entered inside and is still open stays current: this is no boundary.
-            self._context.is_left = True
-            self._context = None
-            current.set(innermost_open())
+        context, self._context = self._context, None
+        if context is None:
+            return
+        context.is_left = True
+        # A scope that was entered inside and is still open stays the current one: this is no boundary.
+        here = current.get()
+        while here is not context and here is not NOWHERE and here.is_over():
+            here = here.outer
+        if here is context:
+            leave(context)
 
 
 class SuspendedContext:
@@ -182,6 +198,8 @@ class SuspendedContext:
 
 def _give_up_scopes_of_parent() -> None:
     """In a forked child: the scopes it was forked in are the parent's, and so are their intents."""
+    global forks
+    forks += 1
     here = current.get()
     while here is not NOWHERE:
         if here.scope is not None:

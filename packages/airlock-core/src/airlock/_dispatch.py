@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
-from airlock import _fates
+from airlock import _context, _fates
 from airlock._context import JUDGING, call_in
 from airlock._executors import OutcomeUnknown, dispatch_one, outcomes_of
+from airlock._intent import forget_contexts
 from airlock._policies import first_refusing
 from airlock._trace import tell_failed, tell_not_dispatched, where
 
@@ -31,6 +31,7 @@ class Dispatch:
         self._executor = scope._executor
         self._on_error = scope.dispatch_errors
         self._is_transactional = scope.transactional
+        self._forks = _context.forks
         #: What is to be dispatched, without what was rolled back by then or dropped by a policy.
         self.due = intents
         self.dispatched: list[Intent] = []
@@ -40,7 +41,8 @@ class Dispatch:
 
     @property
     def rolled_back(self) -> list[Intent]:
-        still_waiting = [intent for waiting in self._waiting for intent in waiting.rolled_back]
+        # Before the others: those that hear of a rollback just now end their wait.
+        still_waiting = [intent for waiting in list(self._waiting) for intent in waiting.rolled_back]
         return [*self._rolled_back, *still_waiting]
 
     @property
@@ -55,23 +57,30 @@ class Dispatch:
         missing: dict[str, list[Intent]] = {}
         if _fates.sources:
             _fates.refresh(self.due)
-            self._rolled_back += [intent for intent in self.due if _fates.is_gone(intent)]
+            missing[_ROLLED_BACK] = self._rolled_back = [intent for intent in self.due if _fates.is_gone(intent)]
             self.due = [intent for intent in self.due if not _fates.is_gone(intent)]
-            missing[_ROLLED_BACK] = self._rolled_back
-        if any(intent._judges.every for intent in self.due):
-            allowed: list[Intent] = []
+        try:
             for intent in self.due:
-                policy = call_in(JUDGING, first_refusing, intent._judges.every, intent)
-                refused = allowed if policy is None else missing.setdefault(f"dropped by {policy!r}", [])
-                refused.append(intent)
-            self.due = allowed
-        tell_not_dispatched(self._scope_name, missing)
+                judges = intent._judges.every
+                refusing = call_in(JUDGING, first_refusing, judges, intent) if judges else None
+                if refusing is not None:
+                    missing.setdefault(f"dropped by {refusing!r}", []).append(intent)
+        finally:  # also if a policy raises
+            if any(missing.values()):
+                self.due = self._without(missing)
         return self.due
+
+    def _without(self, missing: dict[str, list[Intent]]) -> list[Intent]:
+        """What is left to dispatch, when the log was told what will not be."""
+        not_due = {intent for intents in missing.values() for intent in intents}
+        forget_contexts(not_due)
+        tell_not_dispatched(self._scope_name, missing)
+        return [intent for intent in self.due if intent not in not_due]
 
     # -- Then: when -------------------------------------------------------------------------------------------------
 
-    def of_settled(self, intents: Sequence[Intent]) -> None:
-        """Carry the intents out: those that hang on open transactions when these have committed."""
+    def dispatch(self, intents: Sequence[Intent]) -> None:
+        """Carry the intents out: those that hang on open transactions when these are over."""
         if not _fates.sources:
             self._carry_out(intents)
             return
@@ -81,17 +90,23 @@ class Dispatch:
         for intent in intents:
             pending = [fate.transaction for fate in (*intent._fates, *open_now) if fate.state == "open"]
             batches.setdefault(tuple(dict.fromkeys(pending)), []).append(intent)
+        ready = batches.pop((), [])
         for transactions, batch in batches.items():
             waiting = _Waiting(self, batch, transactions, open_now)
             self._waiting.append(waiting)
-            waiting.go_on()
+            waiting.proceed()
+        self.dispatch_settled(ready, {intent for intent in ready if _fates.is_gone(intent)})
 
-    def settled(self, waiting: _Waiting, rolled_back: list[Intent], kept: list[Intent]) -> None:
-        """Go on with what has waited for transactions, now that they are over."""
-        self._waiting.remove(waiting)  # they refer to each other
-        self._rolled_back += rolled_back
-        tell_not_dispatched(self._scope_name, {_ROLLED_BACK: rolled_back})
-        self._carry_out(kept)
+    def dispatch_settled(self, intents: list[Intent], rolled_back: set[Intent]) -> None:
+        """Carry out what hangs on no open transaction any more, but for what was rolled back."""
+        gone = [intent for intent in intents if intent in rolled_back]
+        forget_contexts(gone)
+        self._rolled_back += gone
+        tell_not_dispatched(self._scope_name, {_ROLLED_BACK: gone})
+        self._carry_out([intent for intent in intents if intent not in rolled_back])
+
+    def end_waiting(self, waiting: _Waiting) -> None:
+        self._waiting.remove(waiting)
 
     # -- At last: the executor ----------------------------------------------------------------------------------------
 
@@ -121,9 +136,11 @@ class Dispatch:
             begin += len(outcomes)
             stops = self._stops_at(self._note(tried, outcomes, failed))
             del outcomes  # the traceback of an error refers to this frame
-            if stops:
+            if stops or _context.forks != self._forks:
                 return
         for intent in intents[begin:]:
+            if _context.forks != self._forks:
+                return  # an executor has forked: the others are the parent's
             outcome = dispatch_one(self._executor, intent)
             if outcome is None:
                 self.dispatched.append(intent)
@@ -181,23 +198,20 @@ class _Waiting:
         self._intents = intents
         self._transactions = transactions
         self._open_at_flush = open_at_flush
-        self._process = os.getpid()
+        self._forks = _context.forks
 
-    def go_on(self) -> None:
+    def proceed(self) -> None:
         """Wait for the next of the transactions, or dispatch what is left."""
-        if os.getpid() != self._process:
+        if _context.forks != self._forks:
             return  # a forked child dispatches nothing of its parent's
         for transaction in self._transactions:
             if transaction.state == "open":
-                transaction.when_over(self.go_on)
+                transaction.when_over(self.proceed)
                 return
         rolled_back = set(self.rolled_back)
         intents, self._intents = self._intents, []
-        self._dispatch.settled(
-            self,
-            [intent for intent in intents if intent in rolled_back],
-            [intent for intent in intents if intent not in rolled_back],
-        )
+        self._dispatch.end_waiting(self)  # they refer to each other
+        self._dispatch.dispatch_settled(intents, rolled_back)
 
     @property
     def rolled_back(self) -> list[Intent]:

@@ -34,4 +34,4 @@ class PolicyViolation(AirlockError):  # noqa: N818 - a public name
 
 
 class DispatchError(AirlockError):
-    """An executor cannot carry out an intent of this kind. Nothing was tried."""
+    """An executor cannot carry out an intent of this kind."""

@@ -115,7 +115,8 @@ def dispatch_one(executor: Executor, intent: Intent) -> Outcome:
     """Have an executor carry out one intent, in the context it was enqueued in.
 
     Returns:
-        `None`, or the exception it raised.
+        `None`, the exception it raised, or `OutcomeUnknown` if it was interrupted, by Ctrl-C for example: that may have
+        been before or after the effect.
     """
     context = intent._context
     try:
@@ -127,8 +128,10 @@ def dispatch_one(executor: Executor, intent: Intent) -> Outcome:
             result = context.run(executor, intent)
         if result is not None:
             _check_is_no_coroutine(executor, result)
-    except BaseException as error:
+    except Exception as error:
         return error
+    except BaseException as error:
+        return OutcomeUnknown(error)
     return None
 
 

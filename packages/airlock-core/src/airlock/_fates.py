@@ -1,4 +1,4 @@
-"""What intents hang on besides their scope: transactions, which somebody else decides.
+"""Transactions that intents hang on. Somebody else decides what becomes of them.
 
 Airlock itself knows no database. An integration registers a source, which tells at each `enqueue` what is open there.
 Every scope that dispatches respects what becomes of it.

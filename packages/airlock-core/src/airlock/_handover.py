@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airlock._dispatch import Dispatch
 from airlock._errors import ScopeStateError, UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ def hand_over(nested: Scope, parent: Scope) -> list[Intent]:
         ScopeStateError: if an enclosing scope has ended already.
         UsageError: if `before_descendant_flushes` returned something wrong.
     """
-    if _always_captures(parent):
+    if parent._captures_everything():
         _capture(parent, nested, nested)
         return []
     held: list[tuple[Scope, list[Intent]]] = []
@@ -40,14 +39,7 @@ def hand_over(nested: Scope, parent: Scope) -> list[Intent]:
     return passing
 
 
-def _always_captures(scope: Scope) -> bool:
-    from airlock._scope import Scope
-
-    return type(scope).before_descendant_flushes is Scope.before_descendant_flushes
-
-
 def _let_through(enclosing: Scope, nested: Scope, intents: list[Intent]) -> set[Intent]:
-    nested._dispatch = Dispatch(nested, nested.intents)  # if this fails, the nested scope still owes all of them
     if not enclosing.is_active:
         raise _too_late(nested, enclosing)
     chosen: object = enclosing.before_descendant_flushes(nested, list(intents))
@@ -56,17 +48,15 @@ def _let_through(enclosing: Scope, nested: Scope, intents: list[Intent]) -> set[
             f"{type(enclosing).__name__}.before_descendant_flushes returned {chosen!r}. "
             "It must return a list of those of its intents to let through."
         )
-    nested._dispatch = None
     return set(chosen)
 
 
 def _capture(enclosing: Scope, captured: Scope | list[Intent], nested: Scope) -> None:
-    into = enclosing._captured
+    into = enclosing._captured  # before the look at the state: that of an ended scope is another list
     if enclosing.is_active:
         into.append(captured)
         if enclosing._state == "active" or enclosing._was_in_time(captured, into):
             return
-    nested._dispatch = Dispatch(nested, nested.intents)
     raise _too_late(nested, enclosing)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +13,7 @@ from airlock._context import JUDGING, Judges, call_in
 from airlock._policies import first_refusing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from contextlib import AbstractContextManager
     from contextvars import Context
 
@@ -19,8 +21,12 @@ if TYPE_CHECKING:
     from airlock._policies import Policy
 
 
+#: Held while an id is made: two threads may ask for it at once.
+_making_id = threading.Lock()
+
+
 class Details(NamedTuple):
-    """What only few intents have."""
+    """What most intents do not have, so that they share one."""
 
     name: str | None = None
     origin: str | None = None
@@ -35,7 +41,7 @@ NO_DETAILS = Details()
 class Intent:
     """One effect that code asked for: which task, with which arguments, and how to dispatch it.
 
-    `airlock.enqueue` makes intents. Make one yourself to test a policy or an executor. Intents are immutable, and
+    `airlock.enqueue` makes intents. Make one yourself to test a policy or an executor. You cannot change them. They are
     compared and hashed by identity: asking twice for the same thing makes two intents.
 
     Args:
@@ -79,7 +85,9 @@ class Intent:
         try:
             return self._id
         except AttributeError:
-            self._id = str(uuid4())
+            with _making_id:
+                if not hasattr(self, "_id"):
+                    self._id = str(uuid4())
             return self._id
 
     @property
@@ -149,6 +157,28 @@ class Intent:
             f"name={self.name!r}, origin={self.origin!r}, dispatch_options={dict(self.dispatch_options)!r}, "
             f"local_policies={self.local_policies!r})"
         )
+
+
+def recorded(
+    task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], details: Details, judges: Judges, number: int
+) -> Intent:
+    """Make an intent as `Intent()` does, for `enqueue`: in half the time."""
+    intent = object.__new__(Intent)
+    intent._task = task
+    intent._args = args
+    intent._kwargs = kwargs
+    intent._details = details
+    intent._judges = judges
+    intent._number = number
+    intent._fates = ()
+    intent._context = None
+    return intent
+
+
+def forget_contexts(intents: Iterable[Intent]) -> None:
+    """Free what intents that will not be dispatched have captured."""
+    for intent in intents:
+        intent._context = None
 
 
 def full_name_of(task: Any) -> str:

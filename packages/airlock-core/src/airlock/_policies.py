@@ -1,4 +1,4 @@
-"""What is dispatched: the judges of single intents."""
+"""Policies: they decide about single intents."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ from airlock._dispatch import Dispatch
 from airlock._errors import ScopeStateError, UsageError
 from airlock._executors import check_executor, wrong_task
 from airlock._handover import hand_over
+from airlock._intent import forget_contexts
 from airlock._policies import check_policy
 from airlock._trace import logger, tell_not_dispatched
 from airlock.integrations.executors.sync import sync_executor
@@ -67,6 +68,8 @@ class Scope:
 
     #: The scope that captures this one.
     _parent: Scope | None = None
+    #: Whether enclosing scopes have captured what it holds, or let it through.
+    _is_handed_over = False
     #: What became of the intents that this scope dispatches itself.
     _dispatch: Dispatch | None = None
 
@@ -101,7 +104,7 @@ class Scope:
         """
         if self._state != "not entered":
             raise ScopeStateError(f"{self!r} was entered before. A scope is used once: make another one.")
-        outer = current.get()
+        before = outer = current.get()
         if outer is not NOWHERE:
             outer = innermost_open()
             if outer is JUDGING:
@@ -115,11 +118,13 @@ class Scope:
         if self._policy is not None:
             judges = Judges(judges.local, distinct(*judges.local, self._policy, *judges.every))
         self._context = EnqueueContext(self, outer, judges)
+        if before is not outer and outer is not NOWHERE:
+            self._context.ended = before
         self._state = "active"
         current.set(self._context)
 
     def exit(self) -> None:
-        """Stop taking intents, and make current again what was so before the scope was entered.
+        """Stop taking intents, and restore the scope that was current before.
 
         Raises:
             ScopeStateError: if it is not active.
@@ -130,7 +135,7 @@ class Scope:
             raise ScopeStateError(f"{self!r} cannot be left: it is not active. Enter a scope once, and leave it once.")
         self._state = "left"
         context = self._context
-        del self._context  # it refers to the scope, and nothing shall wait for the garbage collector
+        del self._context  # it refers to the scope: nothing here should need the garbage collector
         for forgotten in leave(context):
             if forgotten.scope is not None and forgotten.scope.is_active:
                 logger.warning("%r was entered inside %r and never left: its intents are lost", forgotten.scope, self)
@@ -139,7 +144,7 @@ class Scope:
         """Let the intents go: to the enclosing scope, or through the policies to the executor.
 
         Returns:
-            The intents that were dispatched by now, in order. None, if an enclosing scope captured them.
+            The intents that were dispatched by now, in order. An empty list if an enclosing scope captured them.
 
         Raises:
             ScopeStateError: if the scope was not left yet, was flushed or discarded before, or if the scope that
@@ -150,8 +155,12 @@ class Scope:
         if not self._end("flushed") or not (self._own or self._captured):
             return []
         self._fix()
-        parent, self._parent = self._parent, None  # which refers to this scope from now on
-        passing = self.intents if parent is None else hand_over(self, parent)
+        if self._parent is None:
+            passing = self.intents
+        else:
+            passing = hand_over(self, self._parent)
+            self._is_handed_over = True
+            self._parent = None  # it refers to this scope now
         if passing:
             self._dispatch = Dispatch(self, passing)
             self.dispatch_all(self._dispatch.allowed())
@@ -170,6 +179,7 @@ class Scope:
             return []
         self._fix()
         intents = self.intents
+        forget_contexts(intents)
         why = f"discarded, because {self.discard_reason or 'the scope decided so'}"
         tell_not_dispatched(type(self).__name__, {why: intents})
         return intents
@@ -267,7 +277,7 @@ class Scope:
         """
         if self._dispatch is None:
             self._dispatch = Dispatch(self, intents)
-        self._dispatch.of_settled(intents)
+        self._dispatch.dispatch(intents)
 
     # -- What it holds ---------------------------------------------------------------------------------------------
 
@@ -277,14 +287,14 @@ class Scope:
         if not self._captured:
             return list(self._own)
         found: list[Intent] = []
-        sources: list[Scope | list[Intent]] = [self]
-        while sources:
-            source = sources.pop()
-            if isinstance(source, Scope):
-                found += source._own
-                sources += source._captured
+        holders: list[Scope | list[Intent]] = [self]
+        while holders:
+            holder = holders.pop()
+            if isinstance(holder, Scope):
+                found += holder._own
+                holders += holder._captured
             else:
-                found += source
+                found += holder
         found.sort(key=attrgetter("_number"))
         return found
 
@@ -309,7 +319,7 @@ class Scope:
         """The intents this scope still owes: not dispatched, handed over, dropped, rolled back or discarded."""
         if self._dispatch is not None:
             return self._dispatch.undispatched
-        return [] if self._state in ("flushed", "discarded") else self.intents
+        return [] if self._is_handed_over or self._state == "discarded" else self.intents
 
     @property
     def unknown_intents(self) -> list[Intent]:
@@ -340,6 +350,9 @@ class Scope:
         return f"<{type(self).__name__} {self._state}, {len(self.intents)} intents>"
 
     # -- The way of an intent: in, over to the scope around, out -----------------------------------------------------
+
+    def _captures_everything(self) -> bool:
+        return type(self).before_descendant_flushes is Scope.before_descendant_flushes
 
     def _was_in_time(self, taken: Any, into: list[Any]) -> bool:
         """Whether what was appended to `_own` or `_captured` counts, though another thread has just left the scope."""

@@ -19,9 +19,6 @@ _MOST_NAMES = 10
 
 def tell_not_dispatched(scope_name: str, reasons: Mapping[str, Sequence[Intent]]) -> None:
     """Say in one line which intents of a scope were not dispatched, and why."""
-    for intents in reasons.values():
-        for intent in intents:
-            intent._context = None  # nobody needs it any more
     if not any(reasons.values()) or not logger.isEnabledFor(logging.INFO):
         return
     count = sum(map(len, reasons.values()))

@@ -85,7 +85,7 @@ class _Body(_ScopedBody):
 
 
 class _AsyncBody(_ScopedBody):
-    #: Closes the content. What that enqueues while it cleans up is still to be discarded.
+    #: Closes the content. Only then is the scope discarded, with what the cleanup enqueues.
     _closing: asyncio.Task[None] | None = None
 
     def __aiter__(self) -> _AsyncBody:

@@ -23,7 +23,7 @@ def check_setting(**_: Any) -> list[checks.CheckMessage]:
     names = [name for name in dir(settings) if name.isupper() and not hasattr(global_settings, name)]
     messages += [
         checks.Warning(
-            f"There is a setting {name}, which nobody reads.", hint="Did you mean AIRLOCK?", id="airlock.W001"
+            f"There is a setting {name}, which Airlock does not read.", hint="Did you mean AIRLOCK?", id="airlock.W001"
         )
         for name in difflib.get_close_matches("AIRLOCK", names, cutoff=0.8)
         if name != "AIRLOCK"
@@ -45,8 +45,8 @@ def check_middleware(**_: Any) -> list[checks.CheckMessage]:
     if count > 1:
         return [
             checks.Warning(
-                f"AirlockMiddleware is in MIDDLEWARE {count} times. The inner one decides nothing that the outer one "
-                "does not decide again.",
+                f"AirlockMiddleware is in MIDDLEWARE {count} times. The outer one captures what the inner one lets "
+                "go, and decides again.",
                 hint="Leave one of them.",
                 id="airlock.W003",
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from contextvars import ContextVar
 from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import airlock
 from airlock import DropAll
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from airlock import Intent
 
 
-class airlock_command:  # noqa: N801 - a decorator
+_HandleT = TypeVar("_HandleT", bound="Callable[..., str | None]")
+
+
+def airlock_command(handle: _HandleT) -> _HandleT:
     """Run a command in a scope, and let `--dry-run` show its effects instead of causing them.
 
         class Command(BaseCommand):
@@ -30,9 +33,16 @@ class airlock_command:  # noqa: N801 - a decorator
     have been is listed on the command's standard output. The command does everything else as ever; it finds the option
     in `options["dry_run"]`.
 
+    Put it outermost if `handle` has several decorators.
+
     Args:
         handle: the command's `handle` method.
     """
+    return cast("_HandleT", _HandleInScope(handle))
+
+
+class _HandleInScope:
+    """The attribute `handle` of a command: a method that runs in a scope."""
 
     def __init__(self, handle: Callable[..., str | None]) -> None:
         functools.update_wrapper(self, handle)

@@ -27,11 +27,12 @@ class AirlockRequest(HttpRequest):
 
 
 class AirlockMiddleware:
-    """Puts every request in a scope: its effects go out if it succeeds, and what it committed is committed.
+    """Puts every request in a scope: its effects go out if it succeeds and its transactions commit.
 
     A response with a status below 400 flushes; any other, and an exception, discards. Override `should_flush` to
-    decide otherwise. The scope is `request.airlock_scope`. A streaming body runs inside of it: it flushes when the body
-    ends, and discards if that fails or the client goes away before.
+    decide otherwise. A scope class of your own may refuse, too, by its own `should_flush`. The scope is
+    `request.airlock_scope`. A streaming body runs inside of it: it flushes when the body ends, and discards if that
+    fails or the client goes away before.
 
     Put it anywhere in `MIDDLEWARE`: what runs inside of it may enqueue. Works under WSGI and ASGI, with sync and async
     views; under ASGI, dispatch does not block the event loop.
@@ -102,12 +103,16 @@ class AirlockMiddleware:
         return scope
 
     def _decide(self, request: HttpRequest, response: HttpResponseBase, scope: Scope) -> bool:
-        flushes: object = self.should_flush(request, response)
-        if not isinstance(flushes, bool):
-            raise UsageError(f"{type(self).__name__}.should_flush returned {flushes!r}: return True or False.")
-        if not flushes:
+        if not _true_or_false(self, self.should_flush(request, response)):
             scope.discard_reason = f"the response has the status {response.status_code}"
-        return flushes
+            return False
+        return _true_or_false(scope, scope.should_flush(None))
+
+
+def _true_or_false(decider: object, answer: object) -> bool:
+    if isinstance(answer, bool):
+        return answer
+    raise UsageError(f"{type(decider).__name__}.should_flush returned {answer!r}. It must return True or False.")
 
 
 def _discard(scope: Scope, error: BaseException) -> None:

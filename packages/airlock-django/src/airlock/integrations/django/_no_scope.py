@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import airlock
@@ -11,11 +12,18 @@ from airlock.integrations.django._transactions import callbacks_wait_in_test_cas
 if TYPE_CHECKING:
     from airlock import Scope
 
+logger = logging.getLogger("airlock")
+
 
 def _scope_or_advice(task: str) -> Scope:
     if callbacks_wait_in_test_case():
         # `on_commit(lambda: enqueue(...))` runs in the scope of its request. In a `TestCase` it runs when
         # `captureOnCommitCallbacks` says so, and the request is over.
+        logger.warning(
+            "%s was enqueued outside of any scope, and is dispatched because on_commit() callbacks wait in this "
+            "TestCase. If it was not enqueued by one of them, it will raise NoScopeError in production.",
+            task,
+        )
         return airlock.scope()
     raise airlock.NoScopeError(
         f"{task} was enqueued outside of any scope, so nothing decides whether it happens. In a view: add "

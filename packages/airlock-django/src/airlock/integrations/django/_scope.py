@@ -20,8 +20,8 @@ logger = logging.getLogger("airlock")
 class DjangoScope(Scope):
     """A scope for Django projects.
 
-    As in every scope of a process that uses airlock-django, an intent hangs on the transactions and savepoints, on any
-    database, that are open where it is enqueued, and on those that are open when the scope flushes. If one of them is
+    As in every scope of a process that uses airlock-django, an intent hangs on the `atomic()` blocks, on any database,
+    that are open where it is enqueued, and on those that are open when the scope flushes. If one of them is
     rolled back, it is dropped, and is in `rolled_back_intents`. When all have committed it is dispatched; in autocommit
     that is at the flush. The transaction that a `TestCase` wraps a test in does not count.
 
@@ -51,28 +51,37 @@ class DjangoScope(Scope):
         """
         if not self.intents:
             return self.flush()
-        is_awaited = True
+        cancelled: asyncio.CancelledError | None = None
+        is_told = False
 
         def flush() -> list[Intent]:
             try:
                 return self.flush()
-            except Exception:
-                if not is_awaited:
-                    logger.exception("The flush of %r failed", self)
+            except Exception as error:
+                if cancelled is not None:  # so that nobody else will hear of it
+                    tell(error)
                 raise
 
+        def tell(error: BaseException) -> None:
+            nonlocal is_told
+            if not is_told:
+                is_told = True
+                logger.error("The flush of %r failed", self, exc_info=error)
+
         flushing = asyncio.ensure_future(sync_to_async(flush)())
-        cancelled: asyncio.CancelledError | None = None
         dispatched: list[Intent] = []
         while not flushing.done():
             try:
                 dispatched = await asyncio.shield(flushing)
             except asyncio.CancelledError as error:
                 cancelled = error
-                is_awaited = False
             except Exception:
                 if cancelled is None and self.is_flushed:
                     raise
+        if cancelled is not None and not flushing.cancelled() and self.is_flushed:
+            failure = flushing.exception()
+            if failure is not None:
+                tell(failure)
         if not self.is_flushed:
             # The thread is gone, as that of a view which a background task has outlived, or the loop is shutting down.
             dispatched = self.flush() if flushing.cancelled() else await asyncio.to_thread(self.flush)

@@ -37,6 +37,11 @@ class BrokenSettingError(ImproperlyConfigured):
         self.hint = hint
 
 
+_NOT_CONFIGURED: Mapping[str, Any] = {}
+#: The setting as it was read last, and what it stands for.
+_latest: tuple[Mapping[str, Any], Mapping[str, Any]] = {}, _NOT_CONFIGURED
+
+
 def defaults() -> Mapping[str, Any]:
     """What `airlock.scope()` falls back on in a Django project: the setting `AIRLOCK`.
 
@@ -55,11 +60,6 @@ def defaults() -> Mapping[str, Any]:
         values = _read(_given())
         _latest = given, values
     return values
-
-
-_NOT_CONFIGURED: Mapping[str, Any] = {}
-#: The setting as it was read last, and what it stands for.
-_latest: tuple[Mapping[str, Any], Mapping[str, Any]] = {}, _NOT_CONFIGURED
 
 
 def _read(given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -130,7 +130,9 @@ def _celery_executor() -> Executor | None:
     """With airlock-celery installed, a Celery task shall never run inside a request by default."""
     try:
         from airlock.integrations.executors.celery import celery_executor
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "airlock":
+            raise  # airlock-celery is there, and something that it needs is not
         return None
     return celery_executor
 

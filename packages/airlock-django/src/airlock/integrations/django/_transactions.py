@@ -77,14 +77,17 @@ class Marker:
             if self.test_block is not None and self.test_block not in self.connection.atomic_blocks:
                 self._end_in_test()
         elif not self.connection.run_commit_hooks_on_set_autocommit_on:
-            self.state = "gone"
+            with _lock:  # the thread of the connection may have called it in the meantime
+                if self.state == "open":
+                    self.state = "gone"
 
     def tell_if_gone(self) -> bool:
         """Tell those who wait if the transaction was rolled back. Returns whether nobody needs to look again."""
         if self.state == "open":
             self.look(_waiting_on(self.connection))
         if self.state == "gone":
-            to_tell, self._to_tell = self._to_tell, []
+            with _lock:
+                to_tell, self._to_tell = self._to_tell, []
             _call_all(to_tell)
         return self.state != "open"
 
