@@ -226,6 +226,15 @@ def test_who_waits_for_a_transaction_that_is_over_is_told_at_once(ran):
     assert ran == ["told"]
 
 
+def test_commit_in_the_middle_of_a_look_by_another_thread_stays_one():
+    with atomic(), airlock.scope():
+        airlock.enqueue(abs, 1)
+        fate = connections["default"].run_on_commit[0][1]
+    fate.look(())  # the other thread has found it open, and then nothing that waits
+
+    assert fate.state == "kept"
+
+
 # Several scopes, of every class
 
 
