@@ -10,13 +10,12 @@ from django.apps import apps
 import airlock
 from airlock.integrations.django import DjangoScope
 
-PROGRAM = """
-import django
+REQUEST = """
+import airlock, django
 from django.conf import settings
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import path
-import airlock
 
 def view(request):
     airlock.enqueue(print, "effect")
@@ -30,10 +29,38 @@ django.setup()
 print(Client().get("/").status_code)
 """
 
+TRANSACTION = """
+import airlock, django
+from django.conf import settings
+settings.configure(DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}})
+django.setup()
+from django.db import connection, transaction
+FIRST
+import airlock.integrations.django
+
+for commits in (True, False):
+    with transaction.atomic():
+        with airlock.scope():
+            airlock.enqueue(print, "effect")
+        print("waits")
+        transaction.set_rollback(not commits)
+"""
+
+
+def output_of(program):
+    """Of a process of its own, in which no test has set anything up."""
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+
 
 def test_middleware_needs_no_app_and_no_database():
-    ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=True)
-    assert ran.stdout.split() == ["effect", "200"]
+    assert output_of(REQUEST).split() == ["effect", "200"]
+
+
+@pytest.mark.parametrize("first", ["", "connection.ensure_connection()"], ids=["unused", "used before Airlock"])
+def test_transactions_count_without_middleware_or_app(first):
+    assert output_of(TRANSACTION.replace("FIRST", first)).split() == ["waits", "effect", "waits"]
 
 
 def test_app_has_a_name_that_does_not_collide():

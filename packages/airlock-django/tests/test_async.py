@@ -49,7 +49,7 @@ def slow(settings):
 
 
 @pytest.fixture(params=["async with", "request"])
-def boundary(request):
+def in_scope(request):
     """Runs a coroutine function in a scope, and keeps the scope."""
 
     async def in_block(function):
@@ -80,8 +80,8 @@ async def wait_for(event):
     assert event.is_set()
 
 
-async def test_dispatch_does_not_hold_up_the_event_loop(boundary, slow):
-    flushing = asyncio.create_task(boundary(enqueue_two))
+async def test_dispatch_does_not_hold_up_the_event_loop(in_scope, slow):
+    flushing = asyncio.create_task(in_scope(enqueue_two))
     await wait_for(slow.begun)
     # Only because the loop goes on is it let go on.
     asyncio.get_running_loop().call_soon(slow.go_on.set)
@@ -104,8 +104,8 @@ async def test_detached_block_does_not_hold_up_the_event_loop(slow):
 
 
 @pytest.mark.parametrize("times", [1, 3])
-async def test_flush_that_was_begun_is_finished_when_cancelled(boundary, slow, times):
-    flushing = asyncio.create_task(boundary(enqueue_two))
+async def test_flush_that_was_begun_is_finished_when_cancelled(in_scope, slow, times):
+    flushing = asyncio.create_task(in_scope(enqueue_two))
     await wait_for(slow.begun)
     for _ in range(times):
         flushing.cancel()
@@ -115,10 +115,10 @@ async def test_flush_that_was_begun_is_finished_when_cancelled(boundary, slow, t
         await flushing
 
     assert slow.done == [1, 2]
-    assert len(boundary.scope.dispatched_intents) == 2
+    assert len(in_scope.scope.dispatched_intents) == 2
 
 
-async def test_flush_cancelled_before_its_thread_is_free_is_finished(boundary, ran):
+async def test_flush_cancelled_before_its_thread_is_free_is_finished(in_scope, ran):
     async def enqueue():
         airlock.enqueue(ran.append, 1)
 
@@ -131,8 +131,8 @@ async def test_flush_cancelled_before_its_thread_is_free_is_finished(boundary, r
 
     holding = asyncio.create_task(sync_to_async(hold)())
     await wait_for(busy)
-    flushing = asyncio.create_task(boundary(enqueue))
-    while boundary.scope is None or boundary.scope.is_active:
+    flushing = asyncio.create_task(in_scope(enqueue))
+    while in_scope.scope is None or in_scope.scope.is_active:
         await asyncio.sleep(0)
     flushing.cancel()
     await asyncio.sleep(0)
@@ -144,10 +144,10 @@ async def test_flush_cancelled_before_its_thread_is_free_is_finished(boundary, r
     assert ran == [1]
 
 
-async def test_cancelled_flush_that_fails_is_logged(boundary, settings, log):
+async def test_cancelled_flush_that_fails_is_logged(in_scope, settings, log):
     policy = Slow(error=ZeroDivisionError())
     settings.AIRLOCK = {"POLICY": policy}
-    flushing = asyncio.create_task(boundary(enqueue_two))
+    flushing = asyncio.create_task(in_scope(enqueue_two))
     await wait_for(policy.begun)
     flushing.cancel()
     await asyncio.sleep(0)
@@ -181,61 +181,26 @@ def test_flush_goes_on_when_the_event_loop_shuts_down(slow):
 
 
 @pytest.mark.parametrize("error", [KeyError, asyncio.CancelledError])
-async def test_coroutine_that_raises_discards(boundary, ran, error):
+async def test_coroutine_that_raises_discards(in_scope, ran, error):
     async def raises():
         airlock.enqueue(ran.append, 1)
         raise error
 
     with pytest.raises(error):
-        await boundary(raises)
+        await in_scope(raises)
 
-    assert boundary.scope.is_discarded
+    assert in_scope.scope.is_discarded
     assert ran == []
 
 
-async def test_after_a_flush_the_scope_is_not_the_current_one(boundary):
-    await boundary(enqueue_two)
-
-    assert airlock.get_current_scope() is None
-    assert len(boundary.scope.dispatched_intents) == 2
-
-
-async def test_async_scope_asks_should_flush(ran):
-    class Contrary(DjangoScope):
-        def should_flush(self, error):
-            return error is not None
-
-    async with Contrary():
-        airlock.enqueue(ran.append, 1)
-    with suppress(KeyError):
-        async with Contrary():
-            airlock.enqueue(ran.append, 2)
-            raise KeyError
-
-    assert ran == [2]
-
-
-async def test_policy_that_raises_at_an_async_flush_propagates(boundary, settings):
+async def test_policy_that_raises_at_an_async_flush_propagates(in_scope, settings):
     policy = Slow(error=ZeroDivisionError())
     policy.go_on.set()
     settings.AIRLOCK = {"POLICY": policy}
     with pytest.raises(ZeroDivisionError):
-        await boundary(enqueue_two)
+        await in_scope(enqueue_two)
 
-    assert len(boundary.scope.undispatched_intents) == 2
-
-
-async def test_coroutines_side_by_side_have_scopes_of_their_own(ran):
-    async def run(number):
-        async with airlock.scope():
-            airlock.enqueue(ran.append, number)
-            await asyncio.sleep(0)
-            if number % 2:
-                raise KeyError
-
-    await asyncio.gather(*map(run, range(20)), return_exceptions=True)
-
-    assert sorted(ran) == list(range(0, 20, 2))
+    assert len(in_scope.scope.undispatched_intents) == 2
 
 
 # With the database
@@ -295,16 +260,6 @@ class TestInTransactions:
             roll_back_around(signal.send, None)
 
         assert ran == []
-
-    def test_detached_async_block_goes_out_whatever_becomes_of_them(self, ran):
-        async def main():
-            async with airlock.detached():
-                airlock.enqueue(ran.append, 1)
-
-        with airlock.scope():
-            roll_back_around(async_to_sync(main))
-
-        assert ran == [1]
 
     def test_service_called_by_a_sync_view_under_asgi_is_in_its_transaction(self, settings, ran):
         async def service():

@@ -1,7 +1,7 @@
 """What only a real COMMIT shows, on every database."""
 
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 from django.contrib.sessions.models import Session
@@ -36,41 +36,28 @@ def seen_by_others():
     return seen
 
 
-def test_scope_around_dispatches_when_others_see_the_commit(ran):
-    with airlock.scope():
-        with atomic():
-            save("a")
-            airlock.enqueue(lambda: ran.extend(seen_by_others()))
-        with atomic():
-            save("b")
-
-    assert ran == ["a", "b"]
-
-
-def test_scope_inside_dispatches_when_others_see_the_commit(ran):
-    with atomic():
-        with airlock.scope():
-            save("a")
-            airlock.enqueue(lambda: ran.extend(seen_by_others()))
+def test_effects_go_out_when_others_see_the_commit(ran, boundary):
+    with boundary():
+        save("a")
+        airlock.enqueue(lambda: ran.extend(seen_by_others()))
         save("b")
         assert ran == []
 
     assert ran == ["a", "b"]
 
 
-def test_rolled_back_savepoint_drops_its_intents_and_its_rows(ran):
+def test_rolled_back_savepoint_drops_its_intents_and_its_rows(ran, rolled_back):
     with airlock.scope(), atomic():
         save("a")
         airlock.enqueue(ran.append, "a")
-        with suppress(KeyError), atomic():
+        with rolled_back():
             save("b")
             airlock.enqueue(ran.append, "b")
-            raise KeyError
 
     assert ran == seen_by_others() == ["a"]
 
 
-def test_query_error_that_is_caught_outside_of_its_block_drops_its_intents(ran):
+def test_query_error_caught_outside_of_its_block_drops_its_intents(ran):
     with airlock.scope(), atomic():
         save("a")
         airlock.enqueue(ran.append, "a")
@@ -159,42 +146,34 @@ def test_enqueue_in_an_on_commit_callback_is_that_of_the_scope_around(ran):
     assert ran == [1]
 
 
-@pytest.mark.parametrize("scope_is", ["around", "inside"])
-def test_callback_of_others_that_fails_makes_no_rollback_of_a_commit(ran, scope_is):
-    def fails():
-        raise ValueError
-
-    def work():
-        transaction.on_commit(fails)
-        airlock.enqueue(ran.append, 1)
-
-    if scope_is == "around":
-        with airlock.scope() as scope, suppress(ValueError), atomic():
-            work()
-    else:
-        with suppress(ValueError), atomic(), airlock.scope() as scope:
-            work()
-
-    assert ran == [1]
-    assert scope.rolled_back_intents == []
-
-
-def test_scopes_beside_a_callback_that_fails_have_their_effects_in_order(ran):
+@contextmanager
+def with_a_callback_that_fails():
     def fails():
         raise ValueError
 
     with suppress(ValueError), atomic():
         transaction.on_commit(fails)
+        yield
+
+
+def test_callback_of_others_that_fails_makes_no_rollback_of_a_commit(ran, boundary):
+    with boundary(with_a_callback_that_fails) as scope:
+        airlock.enqueue(ran.append, 1)
+
+    assert ran == [1]
+    assert scope.rolled_back_intents == []
+
+
+def test_scopes_beside_a_callback_that_fails_go_out_in_order(ran, rolled_back):
+    with with_a_callback_that_fails():
         for number in range(3):
             with airlock.scope(), atomic():
                 airlock.enqueue(ran.append, number)
-        with suppress(KeyError), atomic():
-            with airlock.scope() as rolled_back:
-                airlock.enqueue(ran.append, 3)
-            raise KeyError
+        with rolled_back(), airlock.scope() as dropped:
+            airlock.enqueue(ran.append, 3)
 
     assert ran == [0, 1, 2]
-    assert len(rolled_back.rolled_back_intents) == 1
+    assert len(dropped.rolled_back_intents) == 1
 
 
 def test_scopes_that_wait_for_the_same_commit_wait_until_it_is_their_turn(ran):

@@ -1,7 +1,7 @@
 """Commits that the database refuses, or turns into rollbacks."""
 
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 from django.contrib.sessions.models import Session
@@ -17,6 +17,12 @@ def on(*databases):
     return pytest.mark.parametrize("database", databases, indirect=True, scope="session")
 
 
+@contextmanager
+def refused():
+    with suppress(Error), atomic():
+        yield
+
+
 @pytest.fixture
 def checked_at_commit(database):
     """A statement that the database refuses at COMMIT, and not before."""
@@ -30,20 +36,11 @@ def checked_at_commit(database):
 
 
 @on("sqlite", "postgresql")
-@pytest.mark.parametrize("scope_is", ["around", "inside"])
-def test_refused_commit_drops_the_intents(ran, checked_at_commit, scope_is):
-    def work():
+def test_refused_commit_drops_the_intents(ran, checked_at_commit, boundary):
+    with boundary(refused) as scope:
         airlock.enqueue(ran.append, 1)
         with connection.cursor() as cursor:
             cursor.execute(checked_at_commit)
-
-    scope = airlock.scope()
-    if scope_is == "around":
-        with scope, suppress(Error), atomic():
-            work()
-    else:
-        with suppress(Error), atomic(), scope:
-            work()
 
     assert ran == []
     assert len(scope.rolled_back_intents) == 1
@@ -72,7 +69,7 @@ def test_connection_ended_by_the_server_drops_the_intents(ran):
 
 
 @on("postgresql")
-def test_query_error_caught_inside_its_block_is_not_noticed_as_with_on_commit(ran):
+def test_query_error_caught_inside_its_block_goes_as_with_on_commit(ran):
     """PostgreSQL answers this COMMIT with ROLLBACK, and Django takes it for a commit."""
     with airlock.scope(), atomic():
         with suppress(Error), connection.cursor() as cursor:

@@ -1,15 +1,16 @@
 """Requests as boundaries, through the whole of Django's sync and async request handling."""
 
 import asyncio
-from contextlib import suppress
 
 import pytest
-from asgiref.sync import iscoroutinefunction
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied, SuspiciousOperation
 from django.db import connections, transaction
 from django.db.transaction import atomic
 from django.http import Http404, HttpResponse
-from django.test import AsyncRequestFactory, RequestFactory
+from django.test import RequestFactory
+from django.utils.decorators import sync_and_async_middleware
+from django.utils.deprecation import MiddlewareMixin
 
 import airlock
 from airlock.integrations.django import AirlockMiddleware, DjangoScope
@@ -22,11 +23,23 @@ def here(name):
     return f"{__name__}.{name}"
 
 
+@pytest.fixture
+def enqueues(ran):
+    """A view that has the status that the query says, and an effect which notes it."""
+
+    def enqueues(request):
+        status = request.META["QUERY_STRING"]
+        airlock.enqueue(ran.append, status)
+        return HttpResponse(status=int(status))
+
+    return enqueues
+
+
 # What decides
 
 
-@pytest.mark.parametrize("status", [200, 204, 302, 304, 399])
-def test_status_below_400_flushes(get, as_view, ran, status):
+@pytest.mark.parametrize("status", [200, 204, 302, 399, 400, 404, 422, 500, 503])
+def test_status_below_400_flushes_and_any_other_discards(get, as_view, ran, status):
     def view(request):
         airlock.enqueue(ran.append, 1)
         assert ran == []
@@ -35,21 +48,9 @@ def test_status_below_400_flushes(get, as_view, ran, status):
     response = get(as_view(view))
 
     assert response.status_code == status
-    assert ran == [1]
-    assert response.airlock_scope.is_flushed
-
-
-@pytest.mark.parametrize("status", [400, 403, 404, 422, 500, 503])
-def test_status_of_400_or_above_discards(get, as_view, ran, status):
-    def view(request):
-        airlock.enqueue(ran.append, 1)
-        return HttpResponse(status=status)
-
-    response = get(as_view(view))
-
-    assert response.status_code == status
-    assert ran == []
-    assert response.airlock_scope.is_discarded
+    assert ran == ([1] if status < 400 else [])
+    assert response.airlock_scope.is_flushed == (status < 400)
+    assert response.airlock_scope.is_discarded == (status >= 400)
 
 
 @pytest.mark.parametrize(
@@ -65,18 +66,6 @@ def test_view_that_raises_discards(get, as_view, ran, error, status):
     assert response.status_code == status
     assert ran == []
     assert response.airlock_scope.is_discarded
-
-
-def test_address_without_a_view_discards_what_middlewares_enqueued(get, settings, ran):
-    settings.MIDDLEWARE = [OURS, here("enqueues_around_the_view")]
-    settings.RAN = ran
-    settings.APPEND_SLASH = False
-
-    def not_found(request):
-        raise Http404
-
-    assert get(not_found).status_code == 404
-    assert ran == []
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
@@ -100,83 +89,53 @@ class FlushesOnlyTeapots(AirlockMiddleware):
         return response.status_code == 418
 
 
-def test_should_flush_decides_otherwise(get, as_view, settings, ran):
-    settings.MIDDLEWARE = [here("FlushesOnlyTeapots")]
-
-    def view(request):
-        status = int(request.GET["status"])
-        airlock.enqueue(ran.append, status)
-        return HttpResponse(status=status)
-
-    assert get(as_view(view), "status=200").airlock_scope.is_discarded
-    assert get(as_view(view), "status=418").airlock_scope.is_flushed
-    assert ran == [418]
-
-
 class CannotDecide(AirlockMiddleware):
     def should_flush(self, request, response):
         raise ZeroDivisionError
 
 
-def test_should_flush_that_raises_discards(get, as_view, settings, ran):
-    settings.MIDDLEWARE = [here("CannotDecide")]
+class DecidesNothing(AirlockMiddleware):
+    def should_flush(self, request, response):
+        return [response]
 
-    def view(request):
-        airlock.enqueue(ran.append, 1)
-        return HttpResponse()
 
-    response = get(as_view(view))
+def test_should_flush_decides_otherwise(get, as_view, settings, enqueues, ran):
+    settings.MIDDLEWARE = [here("FlushesOnlyTeapots")]
+
+    assert get(as_view(enqueues), "200").airlock_scope.is_discarded
+    assert get(as_view(enqueues), "418").airlock_scope.is_flushed
+    assert ran == ["418"]
+
+
+@pytest.mark.parametrize(
+    ("middleware", "message"), [("CannotDecide", "ZeroDivisionError"), ("DecidesNothing", "return True or False")]
+)
+def test_should_flush_that_decides_nothing_discards(get, as_view, settings, enqueues, ran, caplog, middleware, message):
+    settings.MIDDLEWARE = [here(middleware)]
+    response = get(as_view(enqueues), "200")
 
     assert response.status_code == 500
     assert response.airlock_scope.is_discarded
+    assert message in caplog.text
     assert ran == []
 
 
 # The scope of a request
 
 
-def test_scope_of_the_request_is_the_current_one_in_its_view(get, as_view, ran):
+def test_each_request_has_a_scope_of_its_own(get, as_view, ran):
     def view(request):
         ran.append(airlock.get_current_scope() is request.airlock_scope)
         return HttpResponse()
 
-    response = get(as_view(view))
+    scopes = {get(as_view(view)).airlock_scope for _ in range(3)}
 
-    assert ran == [True]
-    assert isinstance(response.airlock_scope, DjangoScope)
+    assert ran == [True] * 3
+    assert [type(scope) for scope in scopes] == [DjangoScope] * 3
     assert airlock.get_current_scope() is None
 
 
-def test_requests_one_after_the_other_have_scopes_of_their_own(get, as_view, ran):
-    def view(request):
-        airlock.enqueue(ran.append, request.GET["n"])
-        return HttpResponse(status=int(request.GET["n"]))
-
-    scopes = [get(as_view(view), f"n={status}").airlock_scope for status in (200, 500, 201)]
-
-    assert len(set(scopes)) == 3
-    assert ran == ["200", "201"]
-
-
-def test_nested_scopes_in_a_view_are_captured_by_the_request(get, as_view, ran):
-    def view(request):
-        with airlock.scope():
-            airlock.enqueue(ran.append, "kept")
-        with suppress(KeyError), airlock.scope():
-            airlock.enqueue(ran.append, "discarded")
-            raise KeyError
-        with airlock.policy(airlock.DropAll()):
-            airlock.enqueue(ran.append, "dropped")
-        assert ran == []
-        return HttpResponse(status=int(request.GET["status"]))
-
-    get(as_view(view), "status=500")
-    assert ran == []
-    get(as_view(view), "status=200")
-    assert ran == ["kept"]
-
-
-def test_what_coroutines_and_threads_of_an_async_view_enqueue_is_the_requests(get, ran):
+def test_coroutines_and_threads_of_an_async_view_share_its_scope(get, ran):
     async def work(number):
         await asyncio.sleep(0)
         airlock.enqueue(ran.append, number)
@@ -209,41 +168,29 @@ def test_failing_dispatch_is_no_error_for_the_client(get, as_view, ran, log):
     assert [record.levelname for record in log.records] == ["ERROR"]
 
 
-@pytest.mark.parametrize("factory", [RequestFactory, AsyncRequestFactory])
-def test_broken_setting_is_an_error_at_the_first_request(settings, factory, ran):
+def test_broken_setting_is_an_error_at_the_first_request(settings, ran):
     settings.AIRLOCK = {"EXECUTER": print}
 
     with pytest.raises(ImproperlyConfigured, match="EXECUTER"):
-        AirlockMiddleware(lambda request: ran.append(1))(factory().get("/"))
+        AirlockMiddleware(lambda request: ran.append(1))(RequestFactory().get("/"))
     assert ran == []
 
 
 # Its place among other middlewares
 
 
-def enqueues_around_the_view(get_response):
-    from django.conf import settings
+class EnqueuesAround(MiddlewareMixin):
+    def process_request(self, request):
+        airlock.enqueue(settings.RAN.append, "before")
 
-    if iscoroutinefunction(get_response):
-
-        async def middleware(request):
-            airlock.enqueue(settings.RAN.append, "before")
-            response = await get_response(request)
-            airlock.enqueue(settings.RAN.append, "after")
-            return response
-
-    else:
-
-        def middleware(request):
-            airlock.enqueue(settings.RAN.append, "before")
-            response = get_response(request)
-            airlock.enqueue(settings.RAN.append, "after")
-            return response
-
-    return middleware
+    def process_response(self, request, response):
+        airlock.enqueue(settings.RAN.append, "after")
+        return response
 
 
-enqueues_around_the_view.sync_capable = enqueues_around_the_view.async_capable = True
+@sync_and_async_middleware
+def sync_and_async(get_response):
+    return get_response
 
 
 def sync_only(get_response):
@@ -254,29 +201,25 @@ def transaction_around_the_request(get_response):
     def middleware(request):
         with atomic():
             response = get_response(request)
-            if "rollback" in request.GET:
+            if request.META["QUERY_STRING"] == "rollback":
                 transaction.set_rollback(True)
         return response
 
     return middleware
 
 
-def test_middlewares_inside_of_ours_may_enqueue(get, as_view, settings, ran):
-    settings.MIDDLEWARE = [OURS, here("enqueues_around_the_view")]
+def test_middlewares_inside_of_ours_may_enqueue(get, as_view, settings, enqueues, ran):
+    settings.MIDDLEWARE = [OURS, here("EnqueuesAround")]
     settings.RAN = ran
 
-    def view(request):
-        airlock.enqueue(ran.append, "view")
-        return HttpResponse(status=int(request.GET["status"]))
-
-    get(as_view(view), "status=500")
+    get(as_view(enqueues), "500")
     assert ran == []
-    get(as_view(view), "status=200")
-    assert ran == ["before", "view", "after"]
+    get(as_view(enqueues), "200")
+    assert ran == ["before", "200", "after"]
 
 
 def test_middlewares_outside_of_ours_have_no_scope_to_enqueue_in(get, as_view, settings, ran, caplog):
-    settings.MIDDLEWARE = [here("enqueues_around_the_view"), OURS]
+    settings.MIDDLEWARE = [here("EnqueuesAround"), OURS]
     settings.RAN = ran
 
     assert get(as_view(lambda request: HttpResponse())).status_code == 500
@@ -290,38 +233,16 @@ def test_middlewares_outside_of_ours_have_no_scope_to_enqueue_in(get, as_view, s
         [OURS, here("sync_only")],
         [here("sync_only"), OURS],
         [here("sync_only"), OURS, here("sync_only")],
-        [here("enqueues_nothing"), here("sync_only"), here("enqueues_nothing"), OURS],
+        [here("sync_and_async"), here("sync_only"), here("sync_and_async"), OURS],
     ],
     ids=lambda middlewares: " > ".join(name.rpartition(".")[2] for name in middlewares),
 )
-def test_beside_middlewares_that_are_sync_only_requests_are_boundaries(get, as_view, settings, ran, middlewares):
+def test_beside_sync_middlewares_requests_are_boundaries(get, as_view, settings, enqueues, ran, middlewares):
     settings.MIDDLEWARE = middlewares
-
-    def view(request):
-        airlock.enqueue(ran.append, request.GET["status"])
-        return HttpResponse(status=int(request.GET["status"]))
-
-    for status in (500, 200, 404, 201):
-        assert get(as_view(view), f"status={status}").status_code == status
+    for status in ("500", "200", "404", "201"):
+        get(as_view(enqueues), status)
 
     assert ran == ["200", "201"]
-
-
-def enqueues_nothing(get_response):
-    if iscoroutinefunction(get_response):
-
-        async def middleware(request):
-            return await get_response(request)
-
-    else:
-
-        def middleware(request):
-            return get_response(request)
-
-    return middleware
-
-
-enqueues_nothing.sync_capable = enqueues_nothing.async_capable = True
 
 
 @pytest.mark.parametrize("ours_is", ["outside", "inside"])
@@ -332,11 +253,11 @@ def test_effects_share_the_fate_of_the_transaction_of_a_middleware(
     settings.MIDDLEWARE = ours_first if ours_is == "outside" else ours_first[::-1]
 
     def view(request):
-        airlock.enqueue(ran.append, request.GET.get("rollback", "commit"))
+        airlock.enqueue(ran.append, request.META["QUERY_STRING"])
         return HttpResponse()
 
-    rolled_back = get(as_view(view), "rollback=yes")
-    committed = get(as_view(view))
+    rolled_back = get(as_view(view), "rollback")
+    committed = get(as_view(view), "commit")
 
     assert ran == ["commit"]
     assert len(rolled_back.airlock_scope.rolled_back_intents) == 1
@@ -356,18 +277,18 @@ def atomic_requests(request, transactional_db, monkeypatch):
 
 def test_effects_go_out_after_the_view_committed(get, atomic_requests, ran):
     def view(request):
-        airlock.enqueue(ran.append, 1)
+        airlock.enqueue(ran.append, "first")
         transaction.on_commit(lambda: ran.append("callback"))
         with atomic():
-            airlock.enqueue(ran.append, 2)
+            airlock.enqueue(ran.append, "second")
         return HttpResponse()
 
     get(view)
 
-    assert [entry for entry in ran if entry != "callback"] == [1, 2]
+    assert ran == ["callback", "first", "second"]
 
 
-def test_view_that_raises_has_no_effects_with_or_without_atomic_requests(get, atomic_requests, ran):
+def test_view_that_raises_has_no_effects_with_atomic_requests(get, atomic_requests, ran):
     def view(request):
         airlock.enqueue(ran.append, 1)
         with atomic():
@@ -378,53 +299,50 @@ def test_view_that_raises_has_no_effects_with_or_without_atomic_requests(get, at
     assert ran == []
 
 
-def test_transaction_rolled_back_in_a_view_that_succeeds_drops_its_intents(get, atomic_requests, ran):
+def test_block_rolled_back_in_a_view_that_succeeds_drops_intents(get, atomic_requests, rolled_back, ran):
     def view(request):
-        airlock.enqueue(ran.append, "before")
-        with suppress(KeyError), atomic():
-            airlock.enqueue(ran.append, "raised")
-            raise KeyError
-        with atomic():
-            airlock.enqueue(ran.append, "set_rollback")
-            transaction.set_rollback(True)
-        with atomic():
-            with suppress(KeyError), atomic():
-                airlock.enqueue(ran.append, "savepoint")
-                raise KeyError
-            airlock.enqueue(ran.append, "committed")
+        with rolled_back():
+            airlock.enqueue(ran.append, "dropped")
+        airlock.enqueue(ran.append, "kept")
         return HttpResponse()
 
     response = get(view)
 
-    assert ran == ["before", "committed"]
-    assert [intent.args for intent in response.airlock_scope.rolled_back_intents] == [
-        ("raised",),
-        ("set_rollback",),
-        ("savepoint",),
-    ]
+    assert ran == ["kept"]
+    assert [intent.args for intent in response.airlock_scope.rolled_back_intents] == [("dropped",)]
+
+
+@pytest.mark.parametrize("atomic_requests", ["ATOMIC_REQUESTS"], indirect=True)
+def test_set_rollback_in_a_view_drops_all_of_its_intents(get, atomic_requests, ran):
+    def view(request):
+        airlock.enqueue(ran.append, 1)
+        transaction.set_rollback(True)
+        return HttpResponse()
+
+    response = get(view)
+
+    assert response.status_code == 200
+    assert ran == []
+    assert len(response.airlock_scope.rolled_back_intents) == 1
 
 
 # What a view leaves behind
 
 
-def test_scope_that_a_view_forgets_does_not_reach_the_next_request(get, ran, log):
+def test_scope_that_a_view_forgets_does_not_reach_the_next_request(get, enqueues, ran, log):
     def forgets(request):
         airlock.scope().enter()
         airlock.enqueue(ran.append, "lost")
         return HttpResponse()
 
-    def view(request):
-        airlock.enqueue(ran.append, "next")
-        return HttpResponse()
-
     get(forgets)
     assert "never left: its intents are lost" in log.text
-    get(view)
-    assert ran == ["next"]
+    get(enqueues, "200")
+    assert ran == ["200"]
     assert airlock.get_current_scope() is None
 
 
-def test_scope_that_a_generator_holds_does_not_reach_the_next_request(get, ran):
+def test_scope_that_a_generator_holds_does_not_reach_the_next_request(get, enqueues, ran):
     def generator():
         with airlock.scope():
             yield
@@ -434,42 +352,20 @@ def test_scope_that_a_generator_holds_does_not_reach_the_next_request(get, ran):
         next(held[-1])
         return HttpResponse()
 
-    def view(request):
-        airlock.enqueue(ran.append, "next")
-        return HttpResponse()
-
     held = []
     get(forgets)
-    get(view)
-    assert ran == ["next"]
+    get(enqueues, "200")
+    assert ran == ["200"]
     held.clear()
 
 
-class DecidesNothing(AirlockMiddleware):
-    def should_flush(self, request, response):
-        return [response]
+# What it says
 
 
-def test_should_flush_that_returns_no_bool_is_an_error(get, settings, ran, caplog):
-    settings.MIDDLEWARE = [here("DecidesNothing")]
+def test_status_that_discards_is_in_the_log(get, enqueues, log):
+    get(enqueues, "422")
 
-    def view(request):
-        airlock.enqueue(ran.append, 1)
-        return HttpResponse()
-
-    assert get(view).status_code == 500
-    assert ran == []
-    assert "return True or False" in caplog.text
-
-
-def test_status_that_discards_is_in_the_log(get, log):
-    def view(request):
-        airlock.enqueue(abs, 1)
-        return HttpResponse(status=422)
-
-    get(view)
-
-    assert "abs: discarded, because the response has the status 422" in log.text
+    assert "append: discarded, because the response has the status 422" in log.text
 
 
 def test_enqueue_outside_of_any_scope_names_what_to_add():

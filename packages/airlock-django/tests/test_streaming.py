@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from contextlib import closing, suppress
+from contextlib import closing
 from itertools import islice
 
 import pytest
@@ -11,7 +11,7 @@ from django.core.handlers.base import BaseHandler
 from django.core.signals import request_finished
 from django.db import close_old_connections
 from django.db.transaction import atomic
-from django.http import FileResponse, HttpResponse, StreamingHttpResponse
+from django.http import FileResponse, StreamingHttpResponse
 from django.test import AsyncClient, AsyncRequestFactory, RequestFactory
 from django.urls import path
 from django.utils import translation
@@ -31,73 +31,86 @@ def _closing_a_response_leaves_the_connections_alone():
     request_finished.connect(close_old_connections)
 
 
+def get_response():
+    handler = BaseHandler()
+    handler.load_middleware()
+    return handler.get_response(RequestFactory().get("/"))
+
+
+async def get_response_async():
+    handler = BaseHandler()
+    handler.load_middleware(is_async=True)
+    return await handler.get_response_async(AsyncRequestFactory().get("/"))
+
+
 class Streamed:
     """Requests whose responses have streaming bodies.
 
     Args:
         server: what handles the request, `WSGI` or `ASGI`.
-        body: the kind of generator, `sync` or `async`.
+        kind: the kind of generator, `sync` or `async`.
     """
 
-    def __init__(self, server, body, settings):
+    def __init__(self, server, kind, settings):
         self.server = server
-        self.body = body
+        self.kind = kind
         self.settings = settings
         self.scope = None
+        self.cleans_up = lambda: None
 
-    def generator(self, *steps):
-        """Calls one step for each chunk; what that returns is the chunk."""
-
-        def sync_generator():
-            for step in steps:
-                yield step()
-
-        async def async_generator():
-            for step in steps:
-                # In the thread of the database, as the ORM needs it.
-                yield await sync_to_async(step)()
-
-        return sync_generator() if self.body == "sync" else async_generator()
-
-    def read(self, *steps, status=200, view=lambda: None, at_most=None):
-        """Answer a request with a body of these steps, read some chunks or all, and close it, as a server does."""
+    def serve(self, make_body, status=200, view=lambda: None):
+        """Make the project answer with this body."""
 
         def answer(request):
             self.scope = request.airlock_scope
             view()
-            return StreamingHttpResponse(self.generator(*steps), status=status)
+            return StreamingHttpResponse(make_body(), status=status)
 
         self.settings.ROOT_URLCONF = (path("", answer),)
-        if self.server == "WSGI":
-            return self._read_all(at_most)
-        return async_to_sync(self._read_all_async)(at_most)
 
-    def _read_all(self, at_most):
-        handler = BaseHandler()
-        handler.load_middleware()
-        response = handler.get_response(RequestFactory().get("/"))
-        chunks = []
-        with closing(response):
-            for chunk in islice(response, at_most) if at_most != 0 else ():
-                assert airlock.get_current_scope() is None
-                chunks.append(chunk)
-        return chunks
+    def read(self, *steps, at_most=None, **response):
+        """Answer a request with a body that calls a step for each chunk, which is what that returns.
 
-    async def _read_all_async(self, at_most):
-        handler = BaseHandler()
-        handler.load_middleware(is_async=True)
-        response = await handler.get_response_async(AsyncRequestFactory().get("/"))
+        Some chunks are read, or all. Then the response is closed, as by a server.
+        """
+
+        def sync_body():
+            try:
+                for step in steps:
+                    yield step()
+            finally:
+                self.cleans_up()
+
+        async def async_body():
+            try:
+                for step in steps:
+                    yield await sync_to_async(step)()  # in the thread of the database, as the ORM needs it
+            finally:
+                self.cleans_up()
+
+        self.serve(sync_body if self.kind == "sync" else async_body, **response)
+        return self._read(at_most) if self.server == "WSGI" else async_to_sync(self._read_async)(at_most)
+
+    def _read(self, at_most):
+        with closing(get_response()) as response:
+            return [self._between(chunk) for chunk in islice(response, at_most)]
+
+    async def _read_async(self, at_most):
+        response = await get_response_async()
         chunks = []
         try:
             if at_most != 0:
                 async for chunk in response:
-                    assert airlock.get_current_scope() is None
-                    chunks.append(chunk)
+                    chunks.append(self._between(chunk))
                     if len(chunks) == at_most:
                         break
         finally:
             await sync_to_async(response.close)()
         return chunks
+
+    def _between(self, chunk):
+        assert airlock.get_current_scope() is None
+        return chunk
 
 
 @pytest.fixture(params=["WSGI sync", "WSGI async", "ASGI sync", "ASGI async"])
@@ -112,100 +125,101 @@ def chunk_by_chunk(request, settings):
     return Streamed(*request.param.split(), settings)
 
 
-def test_body_enqueues_in_the_scope_of_its_request(streamed, ran):
+@pytest.fixture
+def asgi(settings):
+    return Streamed("ASGI", "async", settings)
+
+
+@pytest.fixture
+def step(ran):
+    """A step that has an effect."""
+
+    def step():
+        airlock.enqueue(ran.append, "step")
+        return b"x"
+
+    return step
+
+
+@pytest.fixture
+def view(ran):
+    return lambda: airlock.enqueue(ran.append, "view")
+
+
+def test_body_enqueues_in_the_scope_of_its_request(streamed, ran, view):
     def step():
         assert airlock.get_current_scope() is streamed.scope
         airlock.enqueue(ran.append, len(streamed.scope.intents))
         assert ran == []
         return b"x"
 
-    chunks = streamed.read(step, step, step, view=lambda: airlock.enqueue(ran.append, 0))
-
-    assert chunks == [b"x"] * 3
-    assert ran == [0, 1, 2, 3]
+    assert streamed.read(step, step, step, view=view) == [b"x"] * 3
+    assert ran == ["view", 1, 2, 3]
     assert streamed.scope.is_flushed
 
 
-def test_body_that_fails_discards(streamed, ran):
+def test_body_that_fails_discards(streamed, ran, step, view):
     def fails():
-        airlock.enqueue(ran.append, 2)
         raise KeyError
 
     with pytest.raises(KeyError):
-        streamed.read(lambda: b"x", fails, view=lambda: airlock.enqueue(ran.append, 1))
+        streamed.read(step, fails, view=view)
 
     assert streamed.scope.is_discarded
     assert ran == []
 
 
 @pytest.mark.parametrize("read", [0, 1, 2])
-def test_body_that_is_closed_before_its_end_discards(chunk_by_chunk, ran, read):
-    def step():
-        airlock.enqueue(ran.append, 2)
-        return b"x"
-
-    chunk_by_chunk.read(step, step, step, view=lambda: airlock.enqueue(ran.append, 1), at_most=read)
+def test_body_that_is_closed_before_its_end_discards(chunk_by_chunk, ran, step, view, read):
+    chunk_by_chunk.read(step, step, step, view=view, at_most=read)
 
     assert chunk_by_chunk.scope.is_discarded
     assert ran == []
 
 
-def test_body_closed_early_cleans_up_in_its_scope(settings, ran):
-    def body():
-        try:
-            yield b"x"
-        finally:
-            airlock.enqueue(ran.append, "effect")
-            ran.append("cleaned up")
+@pytest.mark.parametrize("status", [400, 503])
+def test_body_of_an_error_response_discards_at_its_end(streamed, ran, step, view, status):
+    assert streamed.read(step, status=status, view=view) == [b"x"]
 
-    def view(request):
-        return StreamingHttpResponse(body())
+    assert streamed.scope.is_discarded
+    assert ran == []
 
-    settings.ROOT_URLCONF = (path("", view),)
-    handler = BaseHandler()
-    handler.load_middleware()
-    response = handler.get_response(RequestFactory().get("/"))
-    assert next(iter(response)) == b"x"
-    response.close()
+
+def test_body_closed_early_cleans_up_in_its_scope(chunk_by_chunk, ran, step):
+    def cleans_up():
+        airlock.enqueue(ran.append, "effect")
+        ran.append("cleaned up")
+
+    chunk_by_chunk.cleans_up = cleans_up
+    chunk_by_chunk.read(step, step, at_most=1)
 
     assert ran == ["cleaned up"]
+    assert chunk_by_chunk.scope.is_discarded
 
 
-@pytest.mark.parametrize("closed_in", ["thread", "event loop"])  # the first is what Django does
-def test_async_body_closed_early_cleans_up_in_its_scope(settings, ran, closed_in):
+def test_async_body_closed_in_the_event_loop_cleans_up_in_its_scope(asgi, ran):
     async def body():
         try:
             yield b"x"
         finally:
             airlock.enqueue(ran.append, "effect")
-            ran.append("cleaned up")
             cleaned_up.set()
 
     async def main():
-        handler = BaseHandler()
-        handler.load_middleware(is_async=True)
-        response = await handler.get_response_async(AsyncRequestFactory().get("/"))
+        response = await get_response_async()
         assert await anext(aiter(response)) == b"x"
-        if closed_in == "event loop":
-            response.close()
-        else:
-            await sync_to_async(response.close)()
+        response.close()
         await asyncio.wait_for(cleaned_up.wait(), 60)
 
-    def view(request):
-        scopes.append(request.airlock_scope)
-        return StreamingHttpResponse(body())
-
-    scopes = []
     cleaned_up = asyncio.Event()
-    settings.ROOT_URLCONF = (path("", view),)
+    asgi.serve(body)
     async_to_sync(main)()
 
-    assert ran == ["cleaned up"]
-    assert scopes[0].is_discarded
+    assert asgi.scope.is_discarded
+    assert ran == []
 
 
-def test_async_body_that_cannot_be_closed_discards(settings, ran):
+def test_async_body_that_cannot_be_closed_discards(asgi, ran, view):
     class Body:
         def __aiter__(self):
             return self
@@ -214,111 +228,91 @@ def test_async_body_that_cannot_be_closed_discards(settings, ran):
             return b"x"
 
     async def main():
-        handler = BaseHandler()
-        handler.load_middleware(is_async=True)
-        response = await handler.get_response_async(AsyncRequestFactory().get("/"))
-        response.close()
+        (await get_response_async()).close()
 
-    def view(request):
-        airlock.enqueue(ran.append, 1)
-        scopes.append(request.airlock_scope)
-        return StreamingHttpResponse(Body())
-
-    scopes = []
-    settings.ROOT_URLCONF = (path("", view),)
+    asgi.serve(Body, view=view)
     async_to_sync(main)()
 
-    assert scopes[0].is_discarded
+    assert asgi.scope.is_discarded
     assert ran == []
 
 
-@pytest.mark.parametrize("status", [400, 503])
-def test_body_of_an_error_response_discards_at_its_end(streamed, ran, status):
-    def step():
-        airlock.enqueue(ran.append, 2)
-        return b"x"
+def test_cancelled_async_body_discards(asgi, ran, view):
+    async def body():
+        yield b"x"
+        await asyncio.Event().wait()
 
-    assert streamed.read(step, status=status, view=lambda: airlock.enqueue(ran.append, 1)) == [b"x"]
+    async def main():
+        chunks = (await AsyncClient().get("/")).streaming_content
+        assert await anext(chunks) == b"x"
+        waiting = asyncio.ensure_future(anext(chunks))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
 
-    assert streamed.scope.is_discarded
+    asgi.serve(body, view=view)
+    async_to_sync(main)()
+
+    assert asgi.scope.is_discarded
     assert ran == []
 
 
-def test_scopes_and_policies_that_are_open_between_chunks_go_on(chunk_by_chunk, ran, settings):
+def test_scopes_that_are_open_between_chunks_go_on(chunk_by_chunk, ran):
     nested = []
 
     def open_nested():
-        scope = airlock.scope()
-        scope.enter()
-        nested.append(scope)
+        nested.append(airlock.scope())
+        nested[0].enter()
         airlock.enqueue(ran.append, "nested")
         return b"x"
 
-    def in_nested():
+    def close_nested():
         assert airlock.get_current_scope() is nested[0]
         airlock.enqueue(ran.append, "nested too")
-        return b"x"
-
-    def close_nested():
         nested[0].exit()
         nested[0].flush()
         airlock.enqueue(ran.append, "outside of it")
         return b"x"
 
-    chunk_by_chunk.read(open_nested, in_nested, close_nested)
+    chunk_by_chunk.read(open_nested, close_nested)
 
     assert ran == ["nested", "nested too", "outside of it"]
     assert len(nested[0].intents) == 2
 
 
-def test_failing_dispatch_at_the_end_of_a_body_is_logged_and_the_others_go(streamed, ran, log):
-    def fails():
-        raise ValueError
-
+def test_transactions_in_a_body_decide_about_its_intents(streamed, transactional_db, ran, rolled_back):
     def step():
-        airlock.enqueue(fails)
-        airlock.enqueue(ran.append, 1)
-        return b"x"
-
-    assert streamed.read(step) == [b"x"]
-
-    assert ran == [1]
-    assert [record.levelname for record in log.records] == ["ERROR"]
-
-
-def test_transactions_in_a_body_decide_about_its_intents(streamed, transactional_db, ran):
-    def step():
-        airlock.enqueue(ran.append, 1)
-        with suppress(KeyError), atomic():
-            airlock.enqueue(ran.append, 2)
-            raise KeyError
+        with rolled_back():
+            airlock.enqueue(ran.append, 1)
         with atomic():
-            airlock.enqueue(ran.append, 3)
+            airlock.enqueue(ran.append, 2)
         return b"x"
 
     streamed.read(step)
 
-    assert ran == [1, 3]
+    assert ran == [2]
     assert len(streamed.scope.rolled_back_intents) == 1
-
-
-def test_should_flush_decides_about_streaming_responses_too(settings, ran):
-    settings.MIDDLEWARE = [f"{__name__}.FlushesErrors"]
-    streamed = Streamed("WSGI", "sync", settings)
-
-    def step():
-        airlock.enqueue(ran.append, 1)
-        return b"x"
-
-    streamed.read(step, status=500)
-    assert ran == [1]
-    streamed.read(step, status=200)
-    assert ran == [1]
 
 
 class FlushesErrors(AirlockMiddleware):
     def should_flush(self, request, response):
         return response.status_code >= 500
+
+
+@pytest.mark.parametrize(("status", "left"), [(500, ["step"]), (200, [])])
+def test_should_flush_decides_about_streaming_responses_too(settings, chunk_by_chunk, ran, step, status, left):
+    settings.MIDDLEWARE = [f"{__name__}.FlushesErrors"]
+    chunk_by_chunk.read(step, status=status)
+
+    assert ran == left
+
+
+def test_middleware_that_wraps_the_body_changes_nothing(settings, chunk_by_chunk, ran, step):
+    settings.MIDDLEWARE = ["django.middleware.gzip.GZipMiddleware", *settings.MIDDLEWARE]
+    chunk_by_chunk.read(step, step)
+
+    assert ran == ["step"] * 2
 
 
 def test_file_flushes_at_once(get, as_view, ran):
@@ -332,79 +326,12 @@ def test_file_flushes_at_once(get, as_view, ran):
     response.close()
 
 
-def test_middleware_that_wraps_the_body_changes_nothing(settings, ran):
-    settings.MIDDLEWARE = ["django.middleware.gzip.GZipMiddleware", "airlock.integrations.django.AirlockMiddleware"]
-    streamed = Streamed("WSGI", "sync", settings)
-
-    def step():
-        airlock.enqueue(ran.append, 1)
-        return b"x" * 1000
-
-    streamed.read(step, step)
-
-    assert ran == [1, 1]
-
-
-def test_background_task_that_outlives_a_request_gets_an_error(settings):
-    async def main():
-        response = await AsyncClient().get("/")
-        assert response.status_code == 200
-        ended.set()
-        with pytest.raises(airlock.ScopeStateError):
-            await tasks[0]
-
-    async def outlives():
-        await ended.wait()
-        airlock.enqueue(abs, 1)
-
-    async def view(request):
-        tasks.append(asyncio.create_task(outlives()))
-        return HttpResponse()
-
-    tasks = []
-    ended = asyncio.Event()
-    settings.ROOT_URLCONF = (path("", view),)
-    async_to_sync(main)()
-
-
-def test_cancelled_async_body_discards(settings, ran):
-    async def body():
-        airlock.enqueue(ran.append, 1)
-        yield b"x"
-        await asyncio.Event().wait()
-
-    async def main():
-        response = await AsyncClient().get("/")
-        chunks = response.streaming_content
-        assert await anext(chunks) == b"x"
-        waiting = asyncio.ensure_future(anext(chunks))
-        await asyncio.sleep(0)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-
-    def view(request):
-        scopes.append(request.airlock_scope)
-        return StreamingHttpResponse(body())
-
-    scopes = []
-    settings.ROOT_URLCONF = (path("", view),)
-    async_to_sync(main)()
-
-    assert scopes[0].is_discarded
-    assert ran == []
-
-
 def test_effect_of_a_body_has_the_context_it_was_asked_for_in(chunk_by_chunk, ran):
-    def step():
-        with translation.override("de"):
+    def in_language(code):
+        with translation.override(code):
             airlock.enqueue(lambda: ran.append(translation.get_language()))
         return b"x"
 
-    def view():
-        with translation.override("fr"):
-            airlock.enqueue(lambda: ran.append(translation.get_language()))
-
-    chunk_by_chunk.read(step, view=view)
+    chunk_by_chunk.read(lambda: in_language("de"), view=lambda: in_language("fr"))
 
     assert ran == ["fr", "de"]

@@ -1,7 +1,7 @@
 """In the tests of a project, a scope does what it does in production, as far as Django's own callbacks do."""
 
 import unittest
-from contextlib import suppress
+from contextlib import nullcontext
 
 import pytest
 from django.contrib.sessions.models import Session
@@ -34,17 +34,15 @@ def run(database, django_db_blocker):
 
 
 @any_test_case
-def test_scope_around_transactions_dispatches_as_in_production(run, test_case, ran):
+def test_scope_around_transactions_dispatches_as_in_production(run, test_case, ran, rolled_back):
     def test(self):
         with airlock.scope() as scope:
             with atomic():
                 airlock.enqueue(ran.append, "committed")
-                with suppress(KeyError), atomic():
+                with rolled_back():
                     airlock.enqueue(ran.append, "savepoint")
-                    raise KeyError
-            with suppress(KeyError), atomic():
+            with rolled_back():
                 airlock.enqueue(ran.append, "rolled back")
-                raise KeyError
             airlock.enqueue(ran.append, "autocommit")
         assert len(scope.rolled_back_intents) == 2
 
@@ -53,11 +51,10 @@ def test_scope_around_transactions_dispatches_as_in_production(run, test_case, r
 
 
 @any_test_case
-def test_block_without_a_savepoint_that_raises_has_no_effects(run, test_case, ran):
+def test_block_without_a_savepoint_that_raises_has_no_effects(run, test_case, ran, rolled_back):
     def test(self):
-        with airlock.scope() as scope, suppress(KeyError), atomic(savepoint=False):
+        with airlock.scope() as scope, rolled_back(savepoint=False):
             airlock.enqueue(ran.append, 1)
-            raise KeyError
         assert len(scope.rolled_back_intents) == 1
 
     run(test, test_case)
@@ -132,12 +129,10 @@ def test_without_captured_callbacks_a_scope_inside_never_dispatches(run, ran):
 
 
 @pytest.mark.parametrize("savepoint", [True, False])
-def test_scope_inside_a_block_that_is_rolled_back_never_dispatches(run, ran, savepoint):
+def test_scope_inside_a_block_that_is_rolled_back_never_dispatches(run, ran, rolled_back, savepoint):
     def test(self):
-        with self.captureOnCommitCallbacks(execute=True), suppress(KeyError), atomic(savepoint=savepoint):
-            with airlock.scope():
-                airlock.enqueue(ran.append, 1)
-            raise KeyError
+        with self.captureOnCommitCallbacks(execute=True), rolled_back(savepoint=savepoint), airlock.scope():
+            airlock.enqueue(ran.append, 1)
 
     run(test)
     assert ran == []
@@ -178,9 +173,10 @@ def test_callbacks_of_others_alone_are_counted_under_a_scope_around(run, ran):
     assert ran == ["effect"]
 
 
-def test_scope_inside_a_transaction_counts_as_one_callback(run):
+@pytest.mark.parametrize("inside", [nullcontext, atomic], ids=["all in one", "after its savepoint"])
+def test_scope_inside_a_transaction_counts_as_one_callback(run, inside):
     def test(self):
-        with self.captureOnCommitCallbacks() as callbacks, atomic(), airlock.scope():
+        with self.captureOnCommitCallbacks() as callbacks, atomic(), airlock.scope(), inside():
             airlock.enqueue(abs, 1)
             airlock.enqueue(abs, 2)
         assert [repr(callback) for callback in callbacks] == ["<Marker on 'default': open>"]
@@ -212,13 +208,11 @@ def test_enqueue_in_a_captured_callback_of_a_request_goes_out(run, ran, settings
     assert ran == ["effect"]
 
 
-def test_callback_of_a_transaction_that_was_rolled_back_does_nothing_at_the_next(
-    database, transactional_db, django_capture_on_commit_callbacks, ran
+def test_held_callback_of_a_rollback_does_nothing_at_the_next_commit(
+    database, transactional_db, django_capture_on_commit_callbacks, ran, rolled_back
 ):
-    with suppress(KeyError), atomic(), django_capture_on_commit_callbacks() as held:
-        with airlock.scope():
-            airlock.enqueue(ran.append, "rolled back")
-        raise KeyError
+    with rolled_back(), django_capture_on_commit_callbacks() as held, airlock.scope():
+        airlock.enqueue(ran.append, "rolled back")
     with atomic(), airlock.scope():
         airlock.enqueue(ran.append, "committed")
 
@@ -226,14 +220,12 @@ def test_callback_of_a_transaction_that_was_rolled_back_does_nothing_at_the_next
     del held
 
 
-def test_test_case_leaves_nothing_of_ours_on_the_connection(run):
+def test_test_case_leaves_nothing_of_ours_on_the_connection(run, block):
     def test(self):
-        for savepoint in (True, False):
-            with airlock.scope(), atomic(savepoint=savepoint):
-                airlock.enqueue(abs, 1)
-            with airlock.scope(), suppress(KeyError), atomic():
-                airlock.enqueue(abs, 2)
-                raise KeyError
+        with airlock.scope(), block():
+            airlock.enqueue(abs, 1)
+        with airlock.scope(), atomic(savepoint=False):
+            airlock.enqueue(abs, 2)
         assert connections["default"].run_on_commit == []
 
     before = set(vars(connections["default"]))

@@ -116,13 +116,6 @@ def test_block_without_a_savepoint_has_the_fate_of_the_transaction(ran, block):
     assert len(scope.rolled_back_intents) == 2 - len(ran)
 
 
-def test_durable_block_decides_like_any_other(ran, block):
-    with airlock.scope(), block(durable=True):
-        airlock.enqueue(ran.append, 1)
-
-    assert ran == ([1] if block is atomic else [])
-
-
 def test_savepoint_with_a_name_of_its_own_can_be_rolled_back(ran):
     connection = connections["default"]
     with airlock.scope(), atomic(), connection.cursor() as cursor:
@@ -231,6 +224,15 @@ def test_who_waits_for_a_transaction_that_is_over_is_told_at_once(ran):
     fate.when_over(lambda: ran.append("told"))
 
     assert ran == ["told"]
+
+
+def test_commit_in_the_middle_of_a_look_by_another_thread_stays_one():
+    with atomic(), airlock.scope():
+        airlock.enqueue(abs, 1)
+        fate = connections["default"].run_on_commit[0][1]
+    fate.look(())  # the other thread has found it open, and then nothing that waits
+
+    assert fate.state == "kept"
 
 
 # Several scopes, of every class
@@ -439,16 +441,6 @@ def test_transaction_of_a_thread_may_outlast_the_scope(ran, block):
 # The log
 
 
-def test_what_was_rolled_back_is_in_the_log_in_one_line(ran, log, rolled_back):
-    with airlock.scope(), rolled_back():
-        airlock.enqueue(ran.append, 1, _name="send_receipt")
-        airlock.enqueue(ran.append, 2, _name="send_receipt")
-
-    (record,) = log.records
-    assert (record.name, record.levelname) == ("airlock", "INFO")
-    assert "send_receipt (2 times): rolled back" in record.getMessage()
-
-
 def test_rollback_after_the_flush_is_logged_when_airlock_looks_again(ran, log, rolled_back):
     with rolled_back(), airlock.scope():
         airlock.enqueue(ran.append, 1, _name="send_receipt")
@@ -526,7 +518,7 @@ def test_connection_without_autocommit_is_no_matter_until_it_is_used(ran, monkey
     assert ran == [1]
 
 
-# What is read of Django and asgiref: one of these fails where it changes
+# What is read of Django and asgiref, beyond what fails above where it changes
 
 
 @pytest.fixture
@@ -559,50 +551,12 @@ def test_django_keeps_savepoints_callback_and_robustness(connection):
         transaction.set_rollback(True)
 
 
-def test_django_calls_what_is_put_first_before_the_others(connection, ran):
-    with atomic():
-        transaction.on_commit(lambda: ran.append("second"))
-        connection.run_on_commit.insert(0, (set(), lambda: ran.append("first"), False))
-    assert ran == ["first", "second"]
-
-
-def test_django_forgets_the_callbacks_of_what_is_rolled_back(connection, ran, rolled_back):
-    with atomic():
-        with rolled_back():
-            transaction.on_commit(lambda: ran.append(1))
-        assert connection.run_on_commit == []
-        transaction.on_commit(lambda: ran.append(2))
-        transaction.set_rollback(True)
-    assert connection.run_on_commit == ran == []
-
-
 def test_django_says_that_callbacks_of_a_commit_are_running(connection, ran):
     with atomic():
         assert not connection.run_commit_hooks_on_set_autocommit_on
         transaction.on_commit(lambda: ran.append(connection.run_commit_hooks_on_set_autocommit_on))
     assert ran == [True]
     assert not connection.run_commit_hooks_on_set_autocommit_on
-
-
-def test_django_turns_autocommit_off_in_every_block(connection):
-    assert connection.autocommit
-    with atomic(), atomic(), atomic(savepoint=False):
-        assert not connection.autocommit
-        assert connection.in_atomic_block
-        assert connection.commit_on_exit
-    assert connection.autocommit
-
-
-def test_django_says_whether_a_block_needs_a_rollback(connection, rolled_back):
-    with atomic():
-        with rolled_back(savepoint=False):
-            assert not connection.needs_rollback
-        assert connection.needs_rollback
-
-
-def test_django_turns_commit_on_exit_off_in_manual_management(connection, by_hand):
-    with atomic():
-        assert not connection.commit_on_exit
 
 
 def test_asgiref_says_which_thread_waits_for_a_coroutine():
