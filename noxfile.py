@@ -155,12 +155,13 @@ def django(session: nox.Session, django: str) -> None:
 
 
 @nox.session(python=PYTHONS[0])
-@nox.parametrize("package", [CELERY, DJANGO], ids=["celery", "django"])
-def lowest(session: nox.Session, package: Path) -> None:
+@nox.parametrize("name", ["celery", "django"], ids=["celery", "django"])
+def lowest(session: nox.Session, name: str) -> None:
     """Test each package with the lowest version it allows of everything it depends on, airlock-core included."""
+    package = {"celery": CELERY, "django": DJANGO}[name]
     wheels = build_wheels(session)
     session.install(
-        *group(package.name.removeprefix("airlock-")),
+        *group(name),
         f"{package.name} @ {wheels[package].as_uri()}",
         *(f"{requirement.name}=={lowest_version(requirement)}" for requirement in dependencies(package)),
         *(DRIVERS if package is CELERY else []),

@@ -99,7 +99,9 @@ def use(executed=True):
 
 
 @pytest.mark.parametrize(
-    "given", [here("executor"), here("Executor"), executor, Executor, Executor(), FalsyExecutor()], ids=repr
+    "given",
+    [here("executor"), here("Executor"), executor, Executor, Executor(), FalsyExecutor()],
+    ids=["path", "path of a class", "function", "class", "instance", "falsy instance"],
 )
 def test_executor_may_be(settings, given):
     settings.AIRLOCK = {"EXECUTOR": given}
@@ -120,14 +122,17 @@ def test_executor_may_be(settings, given):
         WithArguments(1),
         FalsyPolicy(),
     ],
-    ids=repr,
+    ids=["path", "path of an instance", "path of a function", "class", "function", "instance", "made", "falsy"],
 )
 def test_policy_may_be(settings, given):
     settings.AIRLOCK = {"POLICY": given}
     use(executed=False)
 
 
-@pytest.mark.parametrize("given", [here("MyScope"), here("scope_factory"), MyScope, scope_factory], ids=repr)
+SCOPE_IDS = ["path of a class", "path of a function", "class", "function"]
+
+
+@pytest.mark.parametrize("given", [here("MyScope"), here("scope_factory"), MyScope, scope_factory], ids=SCOPE_IDS)
 @pytest.mark.parametrize("kwargs", [here("blue"), blue, lambda: blue], ids=["path", "dictionary", "function"])
 def test_scope_may_be(settings, given, kwargs):
     settings.AIRLOCK = {"SCOPE": given, "SCOPE_KWARGS": kwargs}
@@ -197,6 +202,7 @@ BROKEN = {
     "executor: no such name": ({"EXECUTOR": here("nothing")}, "airlock.E002", ["EXECUTOR", "nothing"], ["path"]),
     "executor: no path": ({"EXECUTOR": "executor"}, "airlock.E002", ["EXECUTOR", "'executor'"], ["path"]),
     "executor: relative path": ({"EXECUTOR": ".own.run"}, "airlock.E002", ["EXECUTOR", ".own.run"], ["path"]),
+    "executor: relative name": ({"EXECUTOR": ".run"}, "airlock.E002", ["EXECUTOR", ".run"], ["path"]),
     "executor: empty": ({"EXECUTOR": ""}, "airlock.E002", ["EXECUTOR"], ["path"]),
     "not a dictionary": ("EXECUTOR", "airlock.E003", ["'EXECUTOR'"], ["dictionary"]),
     "None": (None, "airlock.E003", ["None"], ["dictionary"]),

@@ -252,7 +252,7 @@ def _import(key: str, value: Any) -> Any:
         return value
     try:
         return import_string(value)
-    except (ImportError, TypeError) as error:  # a relative path is a TypeError
+    except (ImportError, TypeError, ValueError) as error:  # the latter two are about relative paths
         # A module of a sibling itself must be what is missing, and not something that it imports.
         missing = f"{error.name}." if isinstance(error, ModuleNotFoundError) else None
         for module, distribution in _SIBLINGS.items():
