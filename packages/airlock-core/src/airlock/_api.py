@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from airlock._configuration import get_configuration
 from airlock._context import JUDGING, call_in, current, ended_error, innermost_open, judging_error, no_scope_error
 from airlock._fates import sources
-from airlock._intent import Intent, details, full_name_of, recorded
+from airlock._intent import NO_DETAILS, Intent, details, full_name_of, recorded
 from airlock._policies import AllowAll, tell_of_enqueue
 from airlock._scope import Scope
 
@@ -113,7 +113,10 @@ def enqueue(
     if _origin is None and scope.capture_origin:
         _origin = _calling_line()
     judges = context.judges
-    intent = recorded(task, args, kwargs, details(_name, _origin, _dispatch_options), judges, _next_number())
+    given = NO_DETAILS
+    if _name is not None or _origin is not None or _dispatch_options is not None:
+        given = details(_name, _origin, _dispatch_options)
+    intent = recorded(task, args, kwargs, given, judges, _next_number())
     if scope._check is not None:
         scope._check(intent)
     if judges.every:

@@ -60,9 +60,8 @@ class Dispatch:
             missing[_ROLLED_BACK] = self._rolled_back = [intent for intent in self.due if _fates.is_gone(intent)]
             self.due = [intent for intent in self.due if not _fates.is_gone(intent)]
         try:
-            for intent in self.due:
-                judges = intent._judges.every
-                refusing = call_in(JUDGING, first_refusing, judges, intent) if judges else None
+            for intent in [intent for intent in self.due if intent._judges.every]:
+                refusing = call_in(JUDGING, first_refusing, intent._judges.every, intent)
                 if refusing is not None:
                     missing.setdefault(f"dropped by {refusing!r}", []).append(intent)
         finally:  # also if a policy raises

@@ -134,8 +134,7 @@ class Scope:
         if self._state != "active":
             raise ScopeStateError(f"{self!r} cannot be left: it is not active. Enter a scope once, and leave it once.")
         self._state = "left"
-        context = self._context
-        del self._context  # it refers to the scope: nothing here should need the garbage collector
+        context, self._context = self._context, NOWHERE  # it refers to the scope, and would keep it alive
         for forgotten in leave(context):
             if forgotten.scope is not None and forgotten.scope.is_active:
                 logger.warning("%r was entered inside %r and never left: its intents are lost", forgotten.scope, self)
@@ -152,7 +151,10 @@ class Scope:
             Exception: what a policy or the executor raises; `dispatched_intents` and `undispatched_intents` then tell
                 what happened.
         """
-        if not self._end("flushed") or not (self._own or self._captured):
+        if self._state != "left":
+            return self._end_too_early_or_twice()
+        self._state = "flushed"
+        if not (self._own or self._captured):
             return []
         self._fix()
         if self._parent is None:
@@ -175,8 +177,9 @@ class Scope:
         Raises:
             ScopeStateError: if the scope was not left yet, or was flushed or discarded before.
         """
-        if not self._end("discarded"):
-            return []
+        if self._state != "left":
+            return self._end_too_early_or_twice()
+        self._state = "discarded"
         self._fix()
         intents = self.intents
         forget_contexts(intents)
@@ -184,12 +187,9 @@ class Scope:
         tell_not_dispatched(type(self).__name__, {why: intents})
         return intents
 
-    def _end(self, state: Literal["flushed", "discarded"]) -> bool:
-        if self._state == "left":
-            self._state = state
-            return True
+    def _end_too_early_or_twice(self) -> list[Intent]:
         if self._state == "given up":
-            return False
+            return []
         if self._state in ("not entered", "active"):
             raise ScopeStateError(f"{self!r} cannot be flushed or discarded yet: call enter() and exit() first.")
         raise ScopeStateError(f"{self!r} has ended: a scope is flushed or discarded once.")
@@ -233,10 +233,13 @@ class Scope:
         if error is not None and self.discard_reason is None:
             self.discard_reason = f"{type(error).__name__} was raised"
         try:
-            return _true_or_false(self, self.should_flush(error))
+            flushes: object = self.should_flush(error)
+            if flushes is not True and flushes is not False:
+                _refuse_answer(self, flushes)
         except BaseException:
             self.discard()
             raise
+        return flushes is True
 
     # -- Hooks -----------------------------------------------------------------------------------------------------
 
@@ -379,7 +382,5 @@ class Scope:
         raise wrong_task(task)
 
 
-def _true_or_false(scope: Scope, answer: object) -> bool:
-    if answer is True or answer is False:
-        return answer
+def _refuse_answer(scope: Scope, answer: object) -> None:
     raise UsageError(f"{type(scope).__name__}.should_flush returned {answer!r}. It must return True or False.")
