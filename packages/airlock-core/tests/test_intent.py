@@ -223,3 +223,12 @@ def test_threads_that_ask_for_an_id_at_once_get_the_same():
                 assert len(set(threads.map(lambda _, intent=intent: intent.id, range(4)))) == 1
     finally:
         sys.setswitchinterval(interval)
+
+
+def test_an_intent_does_not_change_with_what_it_was_made_of():
+    args, kwargs, options = [1], {"key": 2}, {"countdown": 3}
+    intent = airlock.Intent(abs, args, kwargs, dispatch_options=options)
+    args.append(9)
+    kwargs["other"] = 9
+    options["queue"] = "other"
+    assert (intent.args, dict(intent.kwargs), dict(intent.dispatch_options)) == ((1,), {"key": 2}, {"countdown": 3})

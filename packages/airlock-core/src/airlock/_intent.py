@@ -62,16 +62,16 @@ class Intent:
     def __init__(
         self,
         task: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
         *,
         name: str | None = None,
         origin: str | None = None,
         dispatch_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._task = task
-        self._args = args
-        self._kwargs = {} if kwargs is None else kwargs
+        self._args = tuple(args)
+        self._kwargs = {} if kwargs is None else dict(kwargs)
         self._details = details(name, origin, dispatch_options)
         # What `enqueue` knows: the order, who judges it, the context to dispatch it in, and what it hangs on.
         self._number = 0
