@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import Celery
+from django.db import transaction
 from django.http import HttpResponseRedirect
 from django.test import RequestFactory
 from django.utils.module_loading import import_string
@@ -36,7 +37,7 @@ def executed(snippet: str, **given: Any) -> dict[str, Any]:
     return given
 
 
-PROBLEM, CURE, EXAMPLE, SETTINGS = snippets("README.md")
+PROBLEM, CURE, EXAMPLE, SETTINGS, VIEW = snippets("README.md")
 
 
 @pytest.fixture
@@ -50,8 +51,6 @@ def published_by(django_project: None) -> Callable[[str], int]:
         raise ValueError("the card was declined")
 
     def publish(source: str) -> int:
-        from django.db import transaction
-
         defined = executed(
             source,
             airlock=airlock,
@@ -121,6 +120,38 @@ def test_settings_add_to_what_a_project_has(settings: str) -> None:
     ours, theirs = defined["MIDDLEWARE"]
     assert import_string(ours) is AirlockMiddleware
     assert theirs == "django.middleware.common.CommonMiddleware"
+
+
+def place_order_in_the_view_of_the_readme(in_transaction: Callable[[], None] | None = None) -> int:
+    """Run the view behind the middleware, and return the id of its order."""
+    from shop.models import Order
+
+    def with_more_to_do(request: Any) -> Any:
+        with transaction.atomic():
+            response = executed(VIEW)["place_order"](request)
+            if in_transaction is not None:
+                in_transaction()
+        return response
+
+    AirlockMiddleware(with_more_to_do)(RequestFactory().post("/", {"email": "ada@example.com"}))
+    order = Order.objects.last()
+    return order.pk if order else 0
+
+
+@pytest.mark.usefixtures("django_project")
+def test_view_of_the_readme_notifies_the_warehouse(capsys: pytest.CaptureFixture[str]) -> None:
+    order_id = place_order_in_the_view_of_the_readme()
+
+    assert order_id > 0
+    assert capsys.readouterr().out == f"pack order {order_id}\n"
+
+
+@pytest.mark.usefixtures("django_project")
+def test_view_of_the_readme_is_silent_if_its_transaction_is_rolled_back(capsys: pytest.CaptureFixture[str]) -> None:
+    order_id = place_order_in_the_view_of_the_readme(lambda: transaction.set_rollback(True))
+
+    assert order_id == 0
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.usefixtures("plain_project")
