@@ -9,12 +9,12 @@ import sys
 import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 from uuid import UUID
 
 import pytest
 from celery import Celery, Task, chain, chord, group, signature
 from celery.signals import before_task_publish
-from kombu import Connection
 from kombu.exceptions import EncodeError, OperationalError
 
 import airlock
@@ -486,46 +486,87 @@ def hanging() -> Iterator[Hanging]:
     hanging.close()
 
 
+def taking_a_number(number: int) -> None: ...
+
+
+def with_patience(app: Celery) -> Celery:
+    app.conf.task_publish_retry_policy = {"max_retries": 3, "interval_start": 0, "interval_step": 0}
+    return app
+
+
 @pytest.mark.parametrize(("retries", "attempts"), [(True, 4), (False, 1)], ids=["task_publish_retry", "no retry"])
-def test_a_broker_that_is_down_costs_one_attempt_per_intent_once_that_is_known(
+def test_patience_with_a_broker_is_spent_once_in_a_flush(
     make_app: Callable[..., Celery], hanging: Hanging, retries: bool, attempts: int
 ) -> None:
-    app = make_app({"broker_url": hanging.address, "task_publish_retry": retries})
-    app.conf.task_publish_retry_policy = {"max_retries": 3, "interval_start": 0, "interval_step": 0}
+    app = with_patience(make_app({"broker_url": hanging.address, "task_publish_retry": retries}))
+    add = app.task(name="sums.add")(nothing)
+    called: list[int] = []
+
+    for _ in range(2):
+        hanging.calls = 0
+        with airlock.scope(executor=celery_executor) as scope:
+            scope.dispatch_errors = "log"  # as in Django: the others are tried, too
+            for number in (1, 2, 3):
+                airlock.enqueue(add)
+                airlock.enqueue(called.append, number)
+            airlock.enqueue(add)
+
+        assert hanging.calls == attempts + 3
+        assert len(scope.undispatched_intents) == 4
+
+    assert called == [1, 2, 3, 1, 2, 3]
+
+
+def test_an_override_is_called_though_the_broker_is_away(lost_app: Celery) -> None:
+    kept = []
+
+    class KeptTask(Task):
+        def apply_async(self, args: Any = None, kwargs: Any = None, task_id: str | None = None) -> None:
+            kept.append(args)
+
+    add = lost_app.task(name="sums.add")(nothing)
+    keep = lost_app.task(name="sums.keep", base=KeptTask)(taking_a_number)
+    with airlock.scope(executor=celery_executor) as scope:
+        scope.dispatch_errors = "log"
+        for number in (1, 2):
+            airlock.enqueue(add)
+            airlock.enqueue(keep, number)
+
+    assert kept == [(1,), (2,)]
+    assert [intent.task for intent in scope.undispatched_intents] == [add, add]
+
+
+def test_an_app_that_sends_in_its_own_way_goes_on_doing_so(make_app: Callable[..., Celery]) -> None:
+    app = make_app({"broker_url": f"amqp://guest:secret@127.0.0.1:{free_port()}//"})
+    sent = []
+    app.send_task = lambda name, args, kwargs, **options: sent.append((name, args))  # an outbox, say
     add = app.task(name="sums.add")(nothing)
 
-    with pytest.raises(OperationalError), airlock.scope(executor=celery_executor) as scope:
-        for _ in range(6):
-            airlock.enqueue(add)
-    assert hanging.calls == attempts
+    with airlock.scope(executor=celery_executor):
+        airlock.enqueue(add)
+        airlock.enqueue(add.s())
 
-    # As a DjangoScope does, which goes on with the others.
-    for intent in scope.undispatched_intents[1:]:
-        with pytest.raises(OperationalError):
-            celery_executor(intent)
-    assert hanging.calls == attempts + 5
+    assert sent == [("sums.add", ()), ("sums.add", ())]
 
 
-def test_a_broker_that_answers_is_asked_once_and_again_after_a_failure(
-    waiting: Waiting, add: Task, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-    original = Connection.ensure_connection
-    monkeypatch.setattr(
-        Connection, "ensure_connection", lambda *args, **kwargs: (asked.append(kwargs), original(*args, **kwargs))[1]
-    )
-    executor = CeleryExecutor()
+def test_what_has_an_apply_async_is_a_task() -> None:
+    stand_in = Mock(name="mock of a task")
 
-    def flush(*numbers: object) -> int:
-        with contextlib.suppress(EncodeError), airlock.scope(executor=executor):
-            for number in numbers:
-                airlock.enqueue(add, number)
-        return len(asked)
+    class Wrapper:
+        def __init__(self, task: Any) -> None:
+            self.task = task
 
-    assert [flush(1), flush(2, 3), flush(4)] == [1, 1, 1]
-    assert flush(Unheard()) == 1
-    assert [flush(5), flush(6)] == [2, 2]
-    assert [args for _, args in waiting.calls()] == [[1], [2], [3], [4], [5], [6]]
+        def apply_async(self, *args: Any, **kwargs: Any) -> Any:
+            return self.task.apply_async(*args, **kwargs)
+
+    wrapped = Mock(name="wrapped task")
+    with airlock.scope(executor=celery_executor):
+        airlock.enqueue(stand_in, 1)
+        airlock.enqueue(Wrapper(wrapped), 2)
+
+    stand_in.assert_not_called()
+    assert stand_in.apply_async.call_args.args == ((1,), {})
+    assert wrapped.apply_async.call_args.args == ((2,), {})
 
 
 def test_the_documented_retry_policy_is_taken_as_it_is(make_app: Callable[..., Celery], hanging: Hanging) -> None:

@@ -1,8 +1,8 @@
 """From `.delay()` to `airlock.enqueue()`: existing calls go through airlock, and say where they are.
 
-Celery calls `apply_async` itself, for retries, chains, chords, `replace` and beat, in frames between those of user
-code: a retry comes from the task's own body. So what counts is who calls. A call is the user's if the caller is no
-module of Celery's, and Celery is not in the middle of an `apply_async` of its own.
+A call in a scope is the user's, unless Celery makes it. Celery publishes retries, callbacks, chains and replacements
+itself, and says so: such a call names the task whose child it is. What else it publishes, it does in few places, which
+are marked. Airlock's own dispatch runs in no scope.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, Task, _state
@@ -28,66 +29,103 @@ from airlock.integrations.celery._task import (
     wrap_runs,
     wrapped_run,
 )
-from airlock.integrations.executors.celery import CeleryExecutor, TaskBelowOverride
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
+    from types import CodeType, FrameType
 
     from celery.result import AsyncResult
 
-#: Packages whose calls of `apply_async` are the machinery's, not the user's.
-_MACHINERY = {"airlock", "billiard", "celery", "kombu", "vine"}
+#: Packages whose lines are not the user's.
+_NOT_THE_USERS = {
+    *("airlock", "celery", "django", "kombu"),
+    *("ddtrace", "elasticapm", "newrelic", "opentelemetry", "scout_apm", "sentry_sdk", "wrapt"),
+}
 
 #: Options that say how to publish now, and mean nothing to a dispatch later on.
 _OF_THE_MOMENT = {"connection", "producer", "publisher"}
 
-#: What passes a user's call on to `apply_async`: `delay()`, and calls of chains, groups and chords.
-_SHORTCUTS: set[Any] = {
-    function.__code__
-    for function in (
-        Task.delay,
-        Signature.delay,
-        *(vars(kind)["__call__"] for kind in Signature.TYPES.values() if "__call__" in vars(kind)),
-    )
-}
-
-#: Every class that has an `apply_async` of its own.
-_PUBLISHERS: list[Any] = [
+#: Every kind of signature that has an `apply_async` of its own.
+_CANVASES: list[Any] = [
     cls
-    for cls in (Task, *dict.fromkeys(base for kind in Signature.TYPES.values() for base in kind.__mro__))
+    for cls in dict.fromkeys(base for kind in Signature.TYPES.values() for base in kind.__mro__)
     if "apply_async" in vars(cls)
 ]
 
-#: What publishes. If one of these called a wrapper that called `apply_async`, the call is still not the user's.
-_PUBLISHING = {
-    function.__code__
-    for function in (
-        *(cls.apply_async for cls in _PUBLISHERS),
-        Backend.fallback_chord_unlock,
-        Scheduler.apply_async,
-        CeleryExecutor._publish,  # noqa: SLF001 - our own
-    )
-}
+#: Whether Celery is publishing something of its own.
+_by_celery: ContextVar[bool] = ContextVar("airlock_celery_publishes", default=False)
+
+
+def _is_in_scope() -> bool:
+    scope = airlock.get_current_scope()
+    return not _by_celery.get() and (is_judging() or (scope is not None and scope.is_active))
+
+
+def _is_celerys(called: Any, options: dict[str, Any]) -> bool:
+    """Whether Celery itself calls `apply_async`: it says whose child the task is, or the task is one of its own."""
+    if isinstance(called, Signature):
+        options = {**called.options, **options}
+    elif called.name.startswith("celery."):
+        return True
+    return bool(options.get("root_id") or options.get("parent_id"))
+
+
+def _deferring(apply_async: Callable[..., Any], concerns: Callable[[Any], bool], is_override: bool) -> Any:
+    """Make an `apply_async` that enqueues the whole call, if user code makes it in a scope."""
+
+    @functools.wraps(apply_async)
+    def deferring(called: Any, *args: Any, **kwargs: Any) -> Any:
+        if not (concerns(called) and _is_in_scope()):
+            return apply_async(called, *args, **kwargs)
+        if _is_celerys(called, kwargs):
+            return _calling_as_celery(apply_async)(called, *args, **kwargs)
+        return _enqueue(called, *args, **kwargs)
+
+    deferring.is_override = is_override  # type: ignore[attr-defined]
+    return deferring
+
+
+def _calling_as_celery(function: Callable[..., Any]) -> Any:
+    """What the function calls is not the user's, such as the parts of a group."""
+
+    @functools.wraps(function)
+    def calling(*args: Any, **kwargs: Any) -> Any:
+        before = _by_celery.set(True)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _by_celery.reset(before)
+
+    return calling
 
 
 class LegacyTaskShim(AirlockTask):
     """An `AirlockTask` that can still be called the old way: in a scope, `.delay()` and `.apply_async()` enqueue.
 
-    The call gets a `DeprecationWarning` at its line, and returns the `AsyncResult` of the task that will run. What
-    Celery itself publishes - retries, chains, chords, `replace`, beat - is left alone, and so are calls outside of
+    The call gets a `DeprecationWarning` at its line, and returns the `AsyncResult` of the task that will run. The whole
+    call is deferred: an `apply_async` of a subclass, or of another base class, is called when the task is dispatched.
+    What Celery itself publishes - retries, chains, chords, `replace`, beat - is left alone, and so are calls outside of
     any scope.
     """
 
     abstract = True
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not hasattr(cls.apply_async, "is_override"):
+            cls.apply_async = _deferring(cls.apply_async, _always, is_override=True)  # type: ignore[method-assign]
+
     def apply_async(self, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
-        # A call of `task.s().delay()` is the user's call of this task, too.
-        caller = _calling_user(self, _SHORTCUTS | {Signature.apply_async.__code__})
-        if caller is None:
+        """As in Celery, but for calls of user code in a scope."""
+        if not _is_in_scope() or _is_celerys(self, kwargs):
             return super().apply_async(*args, **kwargs)
-        overridden = type(self).apply_async is not LegacyTaskShim.apply_async
-        return _enqueue(TaskBelowOverride(self, super().apply_async) if overridden else self, args, kwargs, caller)
+        return _enqueue(self, *args, **kwargs)
+
+    apply_async.is_override = False  # type: ignore[attr-defined]
+
+
+def _always(_: object) -> bool:
+    return True
 
 
 _installed: _Intercept | None = None
@@ -97,7 +135,8 @@ def install_global_intercept(app: Celery | None = None, *, wrap_task_execution: 
     """Route every `.delay()` and `.apply_async()` that user code calls in a scope through airlock.
 
     For tasks, signatures, chains, groups and chords, without touching a line of their code. The call gets a
-    `DeprecationWarning` at its line, and returns the `AsyncResult` of the task that will run. What Celery itself
+    `DeprecationWarning` at its line, and returns the `AsyncResult` of the task that will run. The whole call is
+    deferred: an `apply_async` that a task overrides is called when the task is dispatched. What Celery itself
     publishes - retries, chains, chords, `replace`, beat - is left alone, and so are calls out of any scope.
 
     Installing again replaces what was installed before.
@@ -131,18 +170,20 @@ class _Intercept:
     def install(self, wrap_task_execution: bool) -> None:
         self._active = True
         self._wraps_runs = wrap_task_execution
-        for cls in _PUBLISHERS:
-            self._patch(cls, "apply_async", self._intercepting(cls, vars(cls)["apply_async"]))
+        for cls in (Task, *_CANVASES):
+            self._defer_calls(cls)
+        for cls, name in ((Scheduler, "apply_async"), (Backend, "mark_as_done"), (Backend, "mark_as_failure")):
+            self._patch(cls, name, _calling_as_celery(vars(cls)[name]))
+        # Tasks are bound when they are registered: some by now, the others later on.
+        self._patch(Task, "bind", _Binding(vars(Task)["bind"], self._take_over))
         if wrap_task_execution:
-            # Tasks are bound when they are registered: some by now, the others later on.
-            self._patch(Task, "bind", _Binding(vars(Task)["bind"], self._wrap_runs))
             self._patch(Task, "retry", noting_retries(vars(Task)["retry"]))
             self._patch(Task, "on_replace", noting_replacements(vars(Task)["on_replace"]))
-            state: Any = _state
-            apps: Any = state._get_active_apps() if self._app is None else [self._app]  # noqa: SLF001 - no public list of apps
-            for app in apps:
-                for task in app._tasks.values():  # noqa: SLF001 - `app.tasks` would finalize the app
-                    self._wrap_runs(task)
+        state: Any = _state
+        apps: Any = state._get_active_apps() if self._app is None else [self._app]  # noqa: SLF001 - no public list of apps
+        for app in apps:
+            for task in app._tasks.values():  # noqa: SLF001 - `app.tasks` would finalize the app
+                self._take_over(task)
 
     def uninstall(self) -> None:
         self._active = False  # for those whose patch lies over ours
@@ -150,29 +191,27 @@ class _Intercept:
             if vars(cls)[name] is patch:
                 setattr(cls, name, original)
 
+    def wraps_run_of(self, task: Task[..., Any]) -> bool:
+        return self._wraps_runs and self._concerns(task) and not isinstance(task, AirlockTask)
+
+    def _concerns(self, called: Task[..., Any] | Signature[Any]) -> bool:
+        return self._active and (self._app is None or called.app == self._app)  # either may be a proxy
+
     def _patch(self, cls: Any, name: str, patch: Any) -> None:
         self._patches.append((cls, name, inspect.getattr_static(cls, name), patch))
         setattr(cls, name, patch)
 
-    def wraps_run_of(self, task: Task[..., Any]) -> bool:
-        return self._wraps_runs and self._concerns(task) and not isinstance(task, AirlockTask)
+    def _defer_calls(self, cls: Any) -> None:
+        original = vars(cls)["apply_async"]
+        if not hasattr(original, "is_override"):
+            self._patch(cls, "apply_async", _deferring(original, self._concerns, is_override=cls is not Task))
 
-    def _concerns(self, task: Task[..., Any] | Signature[Any]) -> bool:
-        return self._active and (self._app is None or task.app == self._app)  # either may be a proxy
-
-    def _intercepting(self, cls: type, original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def apply_async(task: Any, *args: Any, **kwargs: Any) -> Any:
-            caller = _calling_user(task, _SHORTCUTS) if self._concerns(task) else None
-            if caller is None:
-                return original(task, *args, **kwargs)
-            if isinstance(task, Signature):
-                task = _copy(task)  # the caller may go on to change it
-            elif type(task).apply_async is not cls.apply_async:  # type: ignore[attr-defined]
-                task = TaskBelowOverride(task, functools.partial(original, task))
-            return _enqueue(task, args, kwargs, caller)
-
-        return apply_async
+    def _take_over(self, task: Any) -> None:
+        for cls in type(task).__mro__:
+            if issubclass(cls, Task) and "apply_async" in vars(cls):
+                self._defer_calls(cls)
+        if self._wraps_runs:
+            self._wrap_runs(task)
 
     def _wrap_runs(self, task: Any) -> None:
         cls = type(task)
@@ -216,47 +255,11 @@ def _copy(signature: Any) -> Any:
     return signature.clone()
 
 
-def _calling_user(task: Any, shortcuts: set[Any]) -> FrameType | None:
-    """The frame of the user code in a scope that calls `apply_async`, or `None` if it is not called so."""
-    scope = airlock.get_current_scope()
-    if not is_judging() and (scope is None or not scope.is_active):
-        return None
-    caller = called_by_machinery = None
-    for frame in _outward():
-        if frame.f_code in shortcuts:
-            caller = None  # what it called was in between: an override of apply_async, or a wrapper around it
-        elif _is_machinery(frame):
-            entry = getattr(type(task).apply_async, "__code__", None)
-            if frame.f_code in _PUBLISHING or (called_by_machinery and called_by_machinery.f_code is entry):
-                return None
-            return caller
-        else:
-            caller = caller or frame
-            called_by_machinery = frame
-    return caller
-
-
-def _outward() -> Iterator[FrameType]:
-    frame = inspect.currentframe()
-    while frame is not None:
-        if frame.f_globals is not globals():
-            yield frame
-        frame = frame.f_back
-
-
-def _is_machinery(frame: FrameType) -> bool:
-    name: str = frame.f_globals.get("__name__", "")
-    return name.partition(".")[0] in _MACHINERY
-
-
-def _enqueue(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], caller: FrameType) -> AsyncResult[Any]:
+def _enqueue(called: Any, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
     task_args, task_kwargs, options = _given(*args, **kwargs)
-    called: Any = task.task if isinstance(task, TaskBelowOverride) else task
-    check_arguments = getattr(called, "__header__", None)
-    if check_arguments is not None and called.typing:
-        check_arguments(*task_args, **task_kwargs)  # as `apply_async` does: wrong arguments fail where they are given
-    name = airlock.Intent(task).name
-    named = "signature" if isinstance(task, Signature) else name
+    name = airlock.Intent(called).name
+    named = "signature" if isinstance(called, Signature) else name
+    caller = _calling_line(called)
     filename, line = caller.f_code.co_filename, caller.f_lineno
     warnings.warn_explicit(
         f"{name} was called with .delay() or .apply_async() in a scope, and is enqueued instead: "
@@ -267,10 +270,12 @@ def _enqueue(task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], caller: F
         module=caller.f_globals.get("__name__"),
         registry=caller.f_globals.setdefault("__warningregistry__", {}),
     )
+    if isinstance(called, Signature):
+        called = _copy(called)  # the caller may go on to change it
     intent = airlock.enqueue(
-        task, *task_args, _origin=f"{filename}:{line}", _dispatch_options=options or None, **task_kwargs
+        called, *task_args, _origin=f"{filename}:{line}", _dispatch_options=options or None, **task_kwargs
     )
-    result: AsyncResult[Any] = task.app.AsyncResult(options.get("task_id") or intent.id)
+    result: AsyncResult[Any] = called.app.AsyncResult(options.get("task_id") or intent.id)
     return result
 
 
@@ -281,3 +286,36 @@ def _given(
     options.update(zip(("task_id", "producer", "link", "link_error", "shadow"), positional, strict=False))
     options = {name: value for name, value in options.items() if name not in _OF_THE_MOMENT}
     return tuple(args or ()), dict(kwargs or {}), options
+
+
+def _copy(signature: Any) -> Any:
+    if isinstance(signature, (chunks, xmap, xstarmap)):  # of which `clone` makes plain signatures
+        return type(signature).from_dict(signature, app=signature.app)
+    return signature.clone()
+
+
+def _calling_line(called: Any) -> FrameType:
+    """The nearest line that is not of a tool, of a wrapper around the call, or of the task's own `delay()`.
+
+    Only to be reported: nothing is decided by it.
+    """
+    wrappers = {*_codes_of(type(called).apply_async), *_codes_of(type(called).delay)}
+    frame: Any = inspect.currentframe()
+    while frame.f_back is not None and (frame.f_code in wrappers or _package_of(frame) in _NOT_THE_USERS):
+        frame = frame.f_back
+    found: FrameType = frame
+    return found
+
+
+def _package_of(frame: FrameType) -> str:
+    name: str = frame.f_globals.get("__name__", "")
+    return name.partition(".")[0]
+
+
+def _codes_of(function: Any) -> Iterator[CodeType]:
+    """The code of a function, and of those that it wraps."""
+    while function is not None:
+        called = function if inspect.isfunction(function) else type(function).__call__
+        if inspect.isfunction(called):
+            yield called.__code__
+        function = getattr(function, "__wrapped__", None)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import sys
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from celery import Task
-from celery.exceptions import Ignore, Retry
+from celery.exceptions import Ignore, Retry, SoftTimeLimitExceeded
 
 import airlock
 from airlock.ext import outside
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
 
     _Task = Task[..., Any]
 else:
-    _Task = Task
+    try:
+        from celery.contrib.django.task import DjangoTask as _Task  # what Celery gives a Django project
+    except ImportError:  # no Django
+        _Task = Task
+
+logger = logging.getLogger("airlock")
 
 
 class _Run:
@@ -37,6 +43,8 @@ class _Run:
         self.outer = _current_run.get()
         #: The `Retry` or `Ignore` that says that another run does the work, though this one may go on and return.
         self.handed_on: BaseException | None = None
+        #: Whether nothing is left to do but to flush.
+        self.has_succeeded = False
 
     def end(self, should_flush: Callable[[BaseException | None], bool], error: BaseException | None) -> None:
         """Leave the scope, and flush or discard it."""
@@ -46,10 +54,30 @@ class _Run:
         _current_run.set(self.outer)
         self.scope.exit()
         if flushes:
+            self.has_succeeded = error is None
             self.scope.flush()
         else:
             if error is not None:
                 self.scope.discard_reason = f"the run of the task ended with {type(error).__name__}"
+            self.scope.discard()
+
+    def has_effects_in_spite_of(self, error: BaseException) -> bool:
+        """Finish the flush if `error` is an interruption that came when effects may have been out."""
+        scope = self.scope
+        is_interruption = not isinstance(error, Exception) or isinstance(error, SoftTimeLimitExceeded)
+        if not (self.has_succeeded and is_interruption and (scope.dispatched_intents or scope.unknown_intents)):
+            return False
+        scope.dispatch_all(scope.undispatched_intents)  # what nobody knows of is sent again, with the same id
+        logger.warning("%r came when a task's run had succeeded and its effects were going out: ignored", error)
+        return True
+
+    def give_up(self) -> None:
+        """Leave nothing behind, wherever the run was broken off."""
+        _current_run.set(self.outer)
+        if self.scope.is_active:
+            self.scope.exit()
+        with suppress(airlock.ScopeStateError):  # it was never entered, or has ended
+            self.scope.discard_reason = self.scope.discard_reason or "the run of the task did not come to its end"
             self.scope.discard()
 
 
@@ -58,10 +86,17 @@ class _Run:
 _current_run: ContextVar[_Run | None] = ContextVar("airlock_celery", default=None)
 
 
-def _run_of(task: Any) -> _Run | None:
-    """The current run, if it is one of this task: `autoretry_for` asks for a retry outside of it."""
+def _runs_of(task: Any) -> list[_Run]:
+    """The current runs of this task, innermost first: more than one if `self.run()` was called.
+
+    None if the current run is another one's: `autoretry_for` asks for a retry outside of it.
+    """
+    runs = []
     run = _current_run.get()
-    return run if run is not None and run.request is task.request_stack.top else None
+    while run is not None and run.request is task.request_stack.top:
+        runs.append(run)
+        run = run.outer
+    return runs
 
 
 def noting_retries(retry: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,17 +104,23 @@ def noting_retries(retry: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(retry)
     def noting_retry(task: Any, *args: Any, **kwargs: Any) -> Any:
-        run = _run_of(task)
-        if run is None or task.request.called_directly or task.request.is_eager:
+        runs = _runs_of(task)
+        if not runs or task.request.called_directly or task.request.is_eager:
             return retry(task, *args, **kwargs)  # which publishes nothing: what it raises counts, if the run does
         try:
-            run.handed_on = retried = retry(task, *args, **kwargs)
+            retried = retry(task, *args, **kwargs)
         except Retry as error:  # which the run may catch
-            run.handed_on = error
+            _hand_on(runs, error)
             raise
+        _hand_on(runs, retried)
         return retried
 
     return noting_retry
+
+
+def _hand_on(runs: list[_Run], to: BaseException) -> None:
+    for run in runs:
+        run.handed_on = to
 
 
 def noting_replacements(on_replace: Callable[..., Any]) -> Callable[..., Any]:
@@ -91,20 +132,21 @@ def noting_replacements(on_replace: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(on_replace)
     def noting_replacement(task: Any, replacement: Any) -> Any:
-        run = _run_of(task)
-        if run is None:
+        runs = _runs_of(task)
+        if not runs:
             return on_replace(task, replacement)
         if task.request.is_eager:
-            run.handed_on = Ignore("Replaced by new task")
+            _hand_on(runs, Ignore("Replaced by new task"))
+        innermost, outermost = runs[0], runs[-1]
         try:
-            with outside(run.scope):
-                _current_run.set(run.outer)
+            with outside(outermost.scope):
+                _current_run.set(outermost.outer)
                 return on_replace(task, replacement)
         except Ignore as error:  # which the run may catch
-            run.handed_on = error
+            _hand_on(runs, error)
             raise
         finally:
-            _current_run.set(run)
+            _current_run.set(innermost)
 
     return noting_replacement
 
@@ -171,15 +213,12 @@ def run_in_scope(
     should_flush: Callable[[BaseException | None], bool] | None = None,
 ) -> Any:
     """Run a task in a scope, and flush that if `should_flush` says so; by default it decides itself."""
-    request: Any = task.request_stack.top
-    around = _current_run.get()
-    if around is not None and request is not None and around.request is request and around.scope.is_active:
-        return run()  # the `run` of a class called by that of its subclass, and both are wrapped
     scope = make_scope()
+    current = _Run(task.request_stack.top, scope)
     should_flush = should_flush or scope.should_flush
-    current = _Run(request, scope)
-    # A soft time limit may come between any two lines. Until the flush begins, it fails the run, which then has no
-    # effects. An active scope that stayed current would capture all that later runs in this worker enqueue.
+    result = None
+    # A soft time limit, or Ctrl-C, may come between any two lines. Before the first effect it fails the run, which then
+    # has none. From then on it comes too late.
     try:
         scope.enter()
         _current_run.set(current)
@@ -191,13 +230,12 @@ def run_in_scope(
         if isinstance(result, Retry):  # for which Celery makes another attempt, in `apply()` too
             current.handed_on = result
         current.end(should_flush, current.handed_on)
-    finally:
-        _current_run.set(current.outer)
-        if scope.is_active:
-            scope.exit()
-            scope.discard_reason = "the run of the task did not come to its end"
-            scope.discard()
-    return result
+        return result  # noqa: TRY300 - here: what interrupts on this very line comes too late, too
+    except BaseException as error:
+        if current.has_effects_in_spite_of(error):
+            return result
+        current.give_up()
+        raise
 
 
 def wrap_runs(task_cls: Any, wrapper: Callable[[Any, Callable[[], Any]], Any]) -> tuple[Any, Any]:
@@ -222,9 +260,8 @@ class _WrappedRun:
 
     def __get__(self, task: Any, task_cls: Any = None) -> Any:
         run = self._run.__get__(task, task_cls)
-        if task is None:
-            return run
-
+        if task is None or inspect.getattr_static(type(task), "run") is not self:
+            return run  # that of the class itself, or that of a base class: `super().run()` is a part of the same run
         return wrapped_run(task, run, self._wrapper)
 
 

@@ -1,0 +1,145 @@
+"""Three ways to publish several tasks over one producer, which is given to `apply_async`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from amqp.exceptions import MessageNacked
+from kombu.exceptions import OperationalError
+from kombu.transport import pyamqp
+
+from airlock.integrations.executors.celery._confirms import ConfirmingChannel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from celery import Celery
+    from kombu import Connection, Producer
+
+    from airlock.ext import Outcome
+
+_T = TypeVar("_T")
+
+#: What of `task_publish_retry_policy` is about connecting.
+_OF_CONNECTING = {"max_retries", "interval_start", "interval_step", "interval_max"}
+
+
+class OneByOne:
+    """Each message goes to the broker by itself, as always."""
+
+    def __init__(self, producer: Producer, retries: bool) -> None:
+        #: What to publish with: options of `apply_async`.
+        self.options: dict[str, Any] = {"producer": producer}
+        if not retries:
+            self.options["retry_policy"] = {"max_retries": 0}  # with `retry=False`, Kombu may connect for ever
+
+    def __enter__(self) -> OneByOne:
+        return self
+
+    def send(self, task_ids: Sequence[str]) -> list[Outcome]:
+        """Have the broker take what was published. If that raises, nobody knows what it has taken.
+
+        Returns:
+            What became of the tasks with those ids.
+        """
+        return [None] * len(task_ids)
+
+    def __exit__(self, *error: object) -> None:
+        """Leave the producer as it was."""
+
+
+class Pipeline(OneByOne):
+    """Messages are kept by Kombu, and go to Redis in one round trip."""
+
+    def __init__(self, producer: Producer) -> None:
+        # Opening it was tried with patience. If the connection breaks now, it cannot go on with another.
+        self.options = {"producer": producer, "retry": False}
+        self._batch: Any = producer.batch()  # type: ignore[attr-defined] # of Kombu 5.7
+
+    def __enter__(self) -> Pipeline:
+        self._batch.__enter__()
+        return self
+
+    def send(self, task_ids: Sequence[str]) -> list[Outcome]:
+        return [self._batch.flush()] * len(task_ids)
+
+    def __exit__(self, *error: object) -> None:
+        self._batch.__exit__(*error)
+
+
+class Confirmed(OneByOne):
+    """Messages go to RabbitMQ as they are published, and its confirms are waited for at the end."""
+
+    def __init__(self, app: Celery, connection: Connection, channel: ConfirmingChannel) -> None:
+        self.options = {"producer": app.amqp.Producer(channel, auto_declare=False), "retry": False}
+        self._connection = connection
+        self._channel = channel
+
+    def send(self, task_ids: Sequence[str]) -> list[Outcome]:
+        try:
+            self._channel.wait_for_confirms()
+        except Exception as error:
+            raise self._as_kombu_raises(error) from error
+        refused = self._channel.refused
+        return [self._as_kombu_raises(MessageNacked()) if task_id in refused else None for task_id in task_ids]
+
+    def _as_kombu_raises(self, error: Exception) -> Exception:
+        connection = self._connection
+        known = (*connection.recoverable_connection_errors, *connection.recoverable_channel_errors)
+        return OperationalError(str(error)) if isinstance(error, known) else error
+
+    def __exit__(self, *error: object) -> None:
+        if error[0] is not None:
+            self._connection.collect()  # there may be answers to come
+
+
+def open_batch(app: Celery, producer: Producer, retries: bool) -> OneByOne:
+    """Choose a way to publish, and make sure that the broker is there.
+
+    Args:
+        app: whose tasks are published.
+        producer: what to publish with.
+        retries: whether to try again if the broker is not there, as `task_publish_retry_policy` says.
+
+    Raises:
+        kombu.exceptions.OperationalError: if the broker cannot be reached.
+    """
+    connection = producer.connection
+    if getattr(connection.transport, "Connection", None) is pyamqp.Connection:
+        channel = _ensured(app, producer, retries, lambda: _confirming_channel(connection))
+        if channel is not None:
+            return Confirmed(app, connection, channel)
+    elif getattr(producer, "supports_batch_publish", False):
+        _ensured(app, producer, retries, lambda: _ping(producer))
+        return Pipeline(producer)
+    return OneByOne(producer, retries)
+
+
+def _ensured(app: Celery, producer: Producer, retries: bool, function: Callable[[], _T]) -> _T:
+    """Call a function that needs the broker; if that is not there, with the patience of Celery's retry policy."""
+    connection = producer.connection
+    policy: dict[str, Any] = {"max_retries": max(len(connection.alt) - 1, 0)}  # each broker once, if there are several
+    if retries and app.conf.task_publish_retry:
+        policy |= {key: value for key, value in app.conf.task_publish_retry_policy.items() if key in _OF_CONNECTING}
+    try:
+        connection.ensure_connection(**policy)
+        return connection.ensure(producer, function, **policy)()
+    except OperationalError as error:
+        error.add_note(f"The broker at {connection.as_uri()} cannot be reached.")
+        raise
+
+
+def _ping(producer: Producer) -> None:
+    # Kombu looks at a connection to Redis when it uses it, and a batch uses it when it is too late to try again.
+    with producer.channel.conn_or_acquire() as client:
+        client.ping()
+
+
+def _confirming_channel(connection: Connection) -> ConfirmingChannel | None:
+    to_broker = connection.connection
+    with suppress(TimeoutError):
+        while True:
+            to_broker.drain_events(timeout=0)  # raises if the connection was lost since it was last used
+    can_confirm = to_broker.server_capabilities.get("publisher_confirms")
+    return ConfirmingChannel.of(to_broker) if can_confirm else None
