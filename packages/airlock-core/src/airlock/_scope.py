@@ -315,7 +315,7 @@ class Scope:
     @property
     def dispatched_intents(self) -> list[Intent]:
         """The intents this scope has handed to the executor, successfully and in this order."""
-        return [] if self._dispatch is None else list(self._dispatch.dispatched)
+        return [] if self._dispatch is None else self._dispatch.dispatched
 
     @property
     def undispatched_intents(self) -> list[Intent]:
@@ -327,7 +327,7 @@ class Scope:
     @property
     def unknown_intents(self) -> list[Intent]:
         """Those of the undispatched intents that may have gone out all the same: the executor cannot tell."""
-        return [] if self._dispatch is None else list(self._dispatch.unknown)
+        return [] if self._dispatch is None else self._dispatch.unknown
 
     @property
     def rolled_back_intents(self) -> list[Intent]:
