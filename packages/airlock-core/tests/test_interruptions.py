@@ -269,6 +269,21 @@ def test_an_interruption_is_raised_rather_than_earlier_failures(left_with, error
 
 
 @interruptions
+def test_nothing_is_unknown_before_the_executor_is_called(left_with, error):
+    class InterruptedBefore(OneByOne):
+        @property
+        def dispatch_many(self):
+            raise error
+
+    effects = []
+    scope = left_with(1, 2, executor=InterruptedBefore(effects))
+    with pytest.raises(error):
+        scope.flush()
+    assert (effects, scope.unknown_intents) == ([], [])
+    assert numbers(scope.undispatched_intents) == [1, 2]
+
+
+@interruptions
 def test_an_interrupted_dispatch_of_one_has_an_unknown_outcome(error):
     raised = error()
 
