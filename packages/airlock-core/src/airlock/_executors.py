@@ -129,9 +129,10 @@ def _run_with(
 ) -> _T:
     returned: list[_T] = []
 
-    def call() -> None:
+    def innermost() -> None:
         returned.append(function(*args))
 
+    call: Callable[[], None] = innermost
     for manager in reversed(carried):
         call = _inside(manager, call)
     call()
