@@ -186,6 +186,41 @@ def test_a_carrier_that_swallows_a_failure_hides_nothing():
     assert scope.undispatched_intents == scope.intents
 
 
+def test_what_a_carrier_fails_after_may_have_gone_out(ran):
+    class FailsAtItsEnd:
+        def __enter__(self):
+            pass
+
+        def __exit__(self, *error):
+            raise LookupError("no tenant")
+
+    airlock.configure(carriers=[FailsAtItsEnd])
+    with pytest.raises(LookupError, match="no tenant"), airlock.scope() as scope:
+        airlock.enqueue(ran.append, 1)
+    assert ran == [1]
+    assert scope.unknown_intents == scope.undispatched_intents == scope.intents
+
+
+def test_what_failed_is_dispatched_again_in_its_context(ran):
+    carrier = Carrier([])
+    airlock.configure(carriers=[carrier])
+    is_down = True
+
+    def effect():
+        if is_down:
+            raise ConnectionError
+        ran.append((request_id.get(), carrier.tenant))
+
+    with pytest.raises(ConnectionError), airlock.scope() as scope, request(1):
+        carrier.tenant = "a"
+        airlock.enqueue(effect)
+        carrier.tenant = None
+    is_down = False
+    scope.dispatch_all(scope.undispatched_intents)
+    assert ran == [(1, "a")]
+    assert scope.dispatched_intents == scope.intents
+
+
 def test_a_carrier_that_fails_at_the_call_leaves_no_intent(ran):
     def broken():
         raise LookupError("no tenant")

@@ -169,8 +169,8 @@ AllowAll AllowTasks AssertNoEffects BlockTasks DropAll LogOnFlush
 AirlockError DispatchError NoScopeError PolicyEnqueueError PolicyViolation ScopeStateError UsageError
 """
 FOR_INTEGRATIONS = """
-Fate FateSource SuspendedContext Transaction dispatch_one is_judging outside register_fates run_in_context set_defaults
-suspend when_no_scope Carrier Outcome State
+Fate FateSource SuspendedContext Transaction dispatch_one is_judging outside register_fates register_interruption
+run_in_context set_defaults suspend when_no_scope Carrier Outcome State
 """
 
 

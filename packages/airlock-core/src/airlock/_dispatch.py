@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from airlock import _context, _fates
 from airlock._context import JUDGING, call_in
-from airlock._executors import OutcomeUnknown, dispatch_one, outcomes_of
+from airlock._executors import OutcomeUnknown, carry_out, carry_out_many, interrupts
 from airlock._intent import forget_contexts
 from airlock._policies import first_refusing
 from airlock._trace import tell_failed, tell_not_dispatched, where
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 _ROLLED_BACK = "rolled back with their transaction"
 
+# What is kept of failures: not their tracebacks, which refer to the scope and all that was around the flush.
+_FAILED = Exception()
+_UNKNOWN = OutcomeUnknown(_FAILED)
+
 
 class Dispatch:
     """What one scope dispatches itself, because no enclosing scope captures it."""
@@ -34,10 +39,23 @@ class Dispatch:
         self._forks = _context.forks
         #: What is to be dispatched, without what was rolled back by then or dropped by a policy.
         self.due = intents
-        self.dispatched: list[Intent] = []
-        self.unknown: list[Intent] = []
+        self._attempts: list[_Attempt] = []
         self._rolled_back: list[Intent] = []
         self._waiting: list[_Waiting] = []
+
+    @property
+    def dispatched(self) -> list[Intent]:
+        dispatched: list[Intent] = []
+        for attempt in self._attempts:
+            dispatched += attempt.dispatched()
+        return dispatched
+
+    @property
+    def unknown(self) -> list[Intent]:
+        # A later attempt that failed does not tell what became of an earlier one.
+        unknown = dict.fromkeys(intent for attempt in self._attempts for intent in attempt.unknown())
+        dispatched = set(self.dispatched) if unknown else ()
+        return [intent for intent in unknown if intent not in dispatched]
 
     @property
     def rolled_back(self) -> list[Intent]:
@@ -110,64 +128,54 @@ class Dispatch:
     # -- At last: the executor ----------------------------------------------------------------------------------------
 
     def _carry_out(self, intents: Sequence[Intent]) -> None:
-        failed: dict[Intent, BaseException] = {}
+        attempt = _Attempt(intents)
+        self._attempts.append(attempt)
         try:
-            self._try(intents, failed)
-        finally:
-            # After all were tried: a handler of the log may fail, too.
+            self._try(attempt)
+        except BaseException as interruption:
+            attempt.lose(interruption)
+            self._report(attempt, is_interrupted=True)
+            raise
+        if attempt.has_failures():
+            self._report(attempt)
+
+    def _try(self, attempt: _Attempt) -> None:
+        """Have the executor carry out the intents, up to a failure that stops it."""
+        intents, outcomes = attempt.intents, attempt.outcomes
+        for intent in intents:  # some may have been interrupted
+            intent._is_context_used = False
+        if len(intents) > 1 and hasattr(self._executor, "dispatch_many"):
+            while len(intents) - len(outcomes) > 1:
+                begin = len(outcomes)
+                attempt.handed = len(intents)
+                carry_out_many(self._executor, intents[begin:], outcomes)
+                attempt.handed = len(outcomes)
+                if self._stops_after(outcomes[begin:]) or _context.forks != self._forks:
+                    return
+        for intent in intents[len(outcomes) :]:
+            if _context.forks != self._forks:
+                return  # an executor has forked: the others are the parent's
+            attempt.handed += 1
+            carry_out(self._executor, intent, outcomes)
+            if outcomes[-1] is not None and self._on_error == "stop":
+                return
+
+    def _stops_after(self, outcomes: list[Outcome]) -> bool:
+        errors = [_error_of(outcome) for outcome in outcomes if outcome is not None]
+        return bool(errors) and (self._on_error == "stop" or any(map(interrupts, errors)))
+
+    def _report(self, attempt: _Attempt, *, is_interrupted: bool = False) -> None:
+        """Log what failed, or raise it."""
+        failed = attempt.take_failures()
+        try:
             if self._on_error != "stop":
                 unknown = set(self.unknown)
                 for intent, error in failed.items():
                     tell_failed(intent, error, intent in unknown)
-        if failed and (self._on_error != "log" or _interruptions(failed)):
-            try:
+            if _interruptions(failed) or (self._on_error != "log" and not is_interrupted):
                 raise self._explained(failed)
-            finally:
-                failed.clear()  # the traceback of the error refers to this frame
-
-    def _try(self, intents: Sequence[Intent], failed: dict[Intent, BaseException]) -> None:
-        """Have the executor carry out the intents, up to a failure that stops it."""
-        together = len(intents) > 1 and hasattr(self._executor, "dispatch_many")
-        begin = 0
-        while together and begin < len(intents):
-            tried = intents[begin:]
-            outcomes = outcomes_of(self._executor, tried)
-            begin += len(outcomes)
-            stops = self._stops_at(self._note(tried, outcomes, failed))
-            del outcomes  # the traceback of an error refers to this frame
-            if stops or _context.forks != self._forks:
-                return
-        for intent in intents[begin:]:
-            if _context.forks != self._forks:
-                return  # an executor has forked: the others are the parent's
-            outcome = dispatch_one(self._executor, intent)
-            if outcome is None:
-                self.dispatched.append(intent)
-                continue
-            stops = self._stops_at(self._note([intent], [outcome], failed))
-            del outcome
-            if stops:
-                return
-
-    def _note(
-        self, tried: Sequence[Intent], outcomes: Sequence[Outcome], failed: dict[Intent, BaseException]
-    ) -> dict[Intent, BaseException]:
-        """Keep account. Returns those that have failed."""
-        failures: dict[Intent, BaseException] = {}
-        for intent, outcome in zip(tried, outcomes, strict=False):
-            if outcome is None:
-                self.dispatched.append(intent)
-                intent._context = None
-            elif isinstance(outcome, OutcomeUnknown):
-                self.unknown.append(intent)
-                failures[intent] = outcome.error
-            else:
-                failures[intent] = outcome
-        failed |= failures
-        return failures
-
-    def _stops_at(self, failures: dict[Intent, BaseException]) -> bool:
-        return bool(failures) and (self._on_error == "stop" or bool(_interruptions(failures)))
+        finally:
+            failed.clear()  # the traceback of the error refers to this frame
 
     def _explained(self, failures: dict[Intent, BaseException]) -> BaseException:
         # What interrupts, such as Ctrl-C, must not get lost behind what merely failed before it.
@@ -181,6 +189,46 @@ class Dispatch:
                 "to dispatch them again may have their effects twice."
             )
         return error
+
+
+class _Attempt:
+    """Intents that go to the executor, and what became of them so far. An interruption leaves it right."""
+
+    __slots__ = ("handed", "intents", "outcomes")
+
+    def __init__(self, intents: Sequence[Intent]) -> None:
+        self.intents = list(intents)
+        #: How many of them the executor was given. Counted before it is called.
+        self.handed = 0
+        #: What became of them, in the same order. It may be shorter: the others are in the executor's hands.
+        self.outcomes: list[Outcome] = []
+
+    def has_failures(self) -> bool:
+        return self.outcomes.count(None) < len(self.outcomes)
+
+    def dispatched(self) -> list[Intent]:
+        if not self.has_failures():
+            return self.intents[: len(self.outcomes)]
+        return [intent for intent, outcome in zip(self.intents, self.outcomes, strict=False) if outcome is None]
+
+    def unknown(self) -> list[Intent]:
+        outcomes = chain(self.outcomes, repeat(_UNKNOWN))
+        handed = zip(self.intents[: self.handed], outcomes, strict=False)
+        return [intent for intent, outcome in handed if isinstance(outcome, OutcomeUnknown)]
+
+    def lose(self, interruption: BaseException) -> None:
+        """Nobody can tell what became of the intents in the executor's hands."""
+        self.outcomes += [OutcomeUnknown(interruption)] * (self.handed - len(self.outcomes))
+
+    def take_failures(self) -> dict[Intent, BaseException]:
+        """The errors, which are not kept here."""
+        failed = {
+            intent: _error_of(outcome)
+            for intent, outcome in zip(self.intents, self.outcomes, strict=False)
+            if outcome is not None
+        }
+        self.outcomes[:] = [_without_error(outcome) for outcome in self.outcomes]
+        return failed
 
 
 class _Waiting:
@@ -220,5 +268,15 @@ class _Waiting:
         return [intent for intent in self._intents if _fates.is_gone(intent)]
 
 
+def _error_of(outcome: BaseException | OutcomeUnknown) -> BaseException:
+    return outcome.error if isinstance(outcome, OutcomeUnknown) else outcome
+
+
+def _without_error(outcome: Outcome) -> Outcome:
+    if outcome is None:
+        return None
+    return _UNKNOWN if isinstance(outcome, OutcomeUnknown) else _FAILED
+
+
 def _interruptions(failures: dict[Intent, BaseException]) -> dict[Intent, BaseException]:
-    return {intent: error for intent, error in failures.items() if not isinstance(error, Exception)}
+    return {intent: error for intent, error in failures.items() if interrupts(error)}

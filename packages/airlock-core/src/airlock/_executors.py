@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
-from contextlib import ExitStack
+from contextlib import ContextDecorator
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from airlock._context import NOWHERE, call_in, current
 from airlock._errors import UsageError
+from airlock._intent import forget_contexts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,7 @@ class Executor(Protocol):
     """Carries out one intent: any callable that takes one `Intent`.
 
     It runs in the context of the `enqueue` call, and in no scope. What it returns is ignored. What it raises ends the
-    flush of a plain `Scope`, and is logged by a `DjangoScope`.
+    flush of a plain `Scope`, and is logged by a `DjangoScope`. What interrupts it, such as Ctrl-C, ends any flush.
 
     An executor may have three more methods:
 
@@ -66,6 +67,27 @@ class OutcomeUnknown:
 #: What became of an intent: it was carried out, it was not, or nobody can tell.
 Outcome: TypeAlias = BaseException | OutcomeUnknown | None
 
+_interruptions: list[type[Exception]] = []
+
+
+def register_interruption(error: type[Exception]) -> None:
+    """Treat an exception as an interruption, like Ctrl-C, and not as a failed dispatch.
+
+        register_interruption(SoftTimeLimitExceeded)
+
+    This is for exceptions that a signal handler raises: they may come at any moment. An intent that the executor was
+    given, and that it has not finished, is then in `unknown_intents`. The flush stops and raises the exception, even in
+    a scope that logs failures. What is not an `Exception`, such as `KeyboardInterrupt`, always interrupts.
+
+    Args:
+        error: the class of the exception. Its subclasses count, too.
+    """
+    _interruptions.append(error)
+
+
+def interrupts(error: BaseException) -> bool:
+    return not isinstance(error, Exception) or isinstance(error, tuple(_interruptions))
+
 
 def check_executor(executor: Executor) -> Executor:
     if not callable(executor):
@@ -84,7 +106,7 @@ def run_in_context(intent: Intent, function: Callable[..., _T], *args: Any) -> _
     """Call a function in the context that an intent was enqueued in, and in no scope.
 
     Context variables are as they were at the `enqueue` call, and what the carriers have brought is entered. That
-    happens once for each intent: a second call finds the context it is called in.
+    happens once each time that a scope dispatches the intent: a second call finds the context it is called in.
 
     Args:
         intent: whose context it is.
@@ -93,9 +115,10 @@ def run_in_context(intent: Intent, function: Callable[..., _T], *args: Any) -> _
     Returns:
         What the function returns.
     """
-    context, intent._context = intent._context, None
-    if context is None:
+    context = intent._context
+    if context is None or intent._is_context_used:
         return call_in(NOWHERE, function, *args)
+    intent._is_context_used = True
     context.run(current.set, NOWHERE)
     carried = intent._details.carried
     return context.run(_run_with, carried, function, args) if carried else context.run(function, *args)
@@ -104,11 +127,31 @@ def run_in_context(intent: Intent, function: Callable[..., _T], *args: Any) -> _
 def _run_with(
     carried: tuple[AbstractContextManager[object], ...], function: Callable[..., _T], args: tuple[Any, ...]
 ) -> _T:
-    with ExitStack() as entered:
-        for manager in carried:
-            entered.enter_context(manager)
-        return function(*args)
-    raise UsageError(f"One of the carriers {carried!r} swallowed what the dispatch raised. Let it through.")
+    returned: list[_T] = []
+
+    def innermost() -> None:
+        returned.append(function(*args))
+
+    call: Callable[[], None] = innermost
+    for manager in reversed(carried):
+        call = _inside(manager, call)
+    call()
+    if not returned:
+        raise UsageError(f"One of the carriers {carried!r} swallowed what the dispatch raised. Let it through.")
+    return returned[0]
+
+
+def _inside(manager: AbstractContextManager[object], call: Callable[[], None]) -> Callable[[], None]:
+    if isinstance(manager, ContextDecorator):
+        # What `contextmanager` makes can be entered once, but decorates any number of calls: an intent may be
+        # dispatched again.
+        return manager(call)
+
+    def inside() -> None:
+        with manager:
+            call()
+
+    return inside
 
 
 def dispatch_one(executor: Executor, intent: Intent) -> Outcome:
@@ -118,48 +161,78 @@ def dispatch_one(executor: Executor, intent: Intent) -> Outcome:
         `None`, the exception it raised, or `OutcomeUnknown` if it was interrupted, by Ctrl-C for example: that may have
         been before or after the effect.
     """
-    context = intent._context
+    outcomes: list[Outcome] = []
     try:
-        if context is None or intent._details.carried:
-            result = run_in_context(intent, executor, intent)
+        carry_out(executor, intent, outcomes)
+        return outcomes.pop()
+    except BaseException as interruption:
+        return OutcomeUnknown(interruption)
+
+
+# An interruption may come between any two lines. So the line that calls an executor also notes the outcome.
+
+
+def carry_out(executor: Executor, intent: Intent, outcomes: list[Outcome]) -> None:
+    """Have an executor carry out one intent, in the context it was enqueued in, and append the outcome.
+
+    An interruption propagates. If there is no outcome then, nobody can tell.
+    """
+    begin = len(outcomes)
+    try:
+        context = intent._context
+        if context is None or intent._is_context_used or intent._details.carried:
+            result = run_in_context(intent, _call, executor, intent, outcomes)
         else:  # the same, without the detour
-            intent._context = None
+            intent._is_context_used = True
             context.run(current.set, NOWHERE)
-            result = context.run(executor, intent)
+            outcomes.append((result := context.run(executor, intent), None)[1])
         if result is not None:
-            _check_is_no_coroutine(executor, result)
-    except Exception as error:
-        return error
+            _check_is_no_coroutine(executor, result, outcomes)
     except BaseException as error:
-        return OutcomeUnknown(error)
-    return None
+        if interrupts(error):
+            raise
+        # If the executor has returned, it was a carrier that failed.
+        outcomes[begin:] = [OutcomeUnknown(error) if len(outcomes) > begin else error]
+    else:
+        intent._context = None
 
 
-def outcomes_of(executor: Executor, intents: Sequence[Intent]) -> Sequence[Outcome]:
-    """Have an executor carry out several intents: as many of them as it takes at a time."""
-    dispatch_many: Any = executor.dispatch_many  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
-    if len(intents) == 1:
-        return [dispatch_one(executor, intents[0])]
-    try:
-        return _checked(call_in(NOWHERE, dispatch_many, intents), executor, len(intents))
-    except BaseException as error:
-        return [OutcomeUnknown(error)] * len(intents)
+def _call(executor: Executor, intent: Intent, outcomes: list[Outcome]) -> object:
+    outcomes.append((result := executor(intent), None)[1])
+    return result
 
 
-def _checked(outcomes: object, executor: Executor, given: int) -> Sequence[Outcome]:
-    if isinstance(outcomes, Sequence) and 0 < len(outcomes) <= given:
-        return outcomes
-    raise UsageError(
-        f"dispatch_many of {executor!r} was given {given} intents and returned {outcomes!r}. It must return a list "
-        "with None, an exception or an OutcomeUnknown for each of them, or for the first ones."
-    )
-
-
-def _check_is_no_coroutine(executor: Executor, result: object) -> None:
+def _check_is_no_coroutine(executor: Executor, result: object, outcomes: list[Outcome]) -> None:
     if isinstance(result, (Coroutine, Generator, AsyncGenerator)):
+        outcomes.pop()
         if isinstance(result, Coroutine):
             result.close()
         raise UsageError(
             f"{executor!r} returned a {type(result).__name__}, which nobody runs, so nothing was dispatched. "
             "An executor is a plain function, or an object with a plain __call__."
         )
+
+
+def carry_out_many(executor: Executor, intents: Sequence[Intent], outcomes: list[Outcome]) -> None:
+    """Have an executor carry out several intents, as many of them as it takes at a time, and append their outcomes.
+
+    An interruption propagates. If there are no outcomes then, nobody can tell.
+    """
+    begin = len(outcomes)
+    try:
+        call_in(NOWHERE, _call_many, executor, intents, outcomes)
+    except BaseException as error:
+        if interrupts(error):
+            raise
+        outcomes[begin:] = [OutcomeUnknown(error)] * len(intents)
+    forget_contexts([intent for intent, outcome in zip(intents, outcomes[begin:], strict=False) if outcome is None])
+
+
+def _call_many(executor: Any, intents: Sequence[Intent], outcomes: list[Outcome]) -> None:
+    outcomes.extend(answer if isinstance(answer := executor.dispatch_many(intents), (list, Sequence)) else ())
+    if not isinstance(answer, Sequence) or not 0 < len(answer) <= len(intents):
+        raise UsageError(
+            f"dispatch_many of {executor!r} was given {len(intents)} intents and returned {answer!r}. It must return a "
+            "list with None, an exception or an OutcomeUnknown for each of them, or for the first ones."
+        )
+    del answer  # the traceback of an error in it refers to this frame

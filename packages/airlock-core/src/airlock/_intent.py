@@ -56,7 +56,18 @@ class Intent:
         TypeError: if `dispatch_options` is not a mapping.
     """
 
-    __slots__ = ("_args", "_context", "_details", "_fates", "_id", "_judges", "_kwargs", "_number", "_task")
+    __slots__ = (
+        "_args",
+        "_context",
+        "_details",
+        "_fates",
+        "_id",
+        "_is_context_used",
+        "_judges",
+        "_kwargs",
+        "_number",
+        "_task",
+    )
     _id: str  # not there before it is asked for
 
     def __init__(
@@ -77,6 +88,8 @@ class Intent:
         self._number = 0
         self._judges = Judges()
         self._context: Context | None = None
+        # Whether the executor has been in the context already, in the latest attempt to dispatch it.
+        self._is_context_used = False
         self._fates: tuple[Fate, ...] = ()
 
     @property
@@ -172,6 +185,7 @@ def recorded(
     intent._number = number
     intent._fates = ()
     intent._context = None
+    intent._is_context_used = False
     return intent
 
 

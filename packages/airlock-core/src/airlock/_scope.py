@@ -270,7 +270,8 @@ class Scope:
         """Hand the intents to the executor, in order; those that hang on open transactions, when these have committed.
 
         An override may dispatch later, or in parts, by calling this with some of them. Whenever it does, what was
-        rolled back is dropped, and what is open is waited for.
+        rolled back is dropped, and what is open is waited for. After a flush that failed or was interrupted, call it
+        with `undispatched_intents` to try again.
 
         Args:
             intents: what the policies allowed.
@@ -315,7 +316,7 @@ class Scope:
     @property
     def dispatched_intents(self) -> list[Intent]:
         """The intents this scope has handed to the executor, successfully and in this order."""
-        return [] if self._dispatch is None else list(self._dispatch.dispatched)
+        return [] if self._dispatch is None else self._dispatch.dispatched
 
     @property
     def undispatched_intents(self) -> list[Intent]:
@@ -326,8 +327,11 @@ class Scope:
 
     @property
     def unknown_intents(self) -> list[Intent]:
-        """Those of the undispatched intents that may have gone out all the same: the executor cannot tell."""
-        return [] if self._dispatch is None else list(self._dispatch.unknown)
+        """Those of the undispatched intents that may have gone out all the same.
+
+        The executor cannot tell, or was interrupted before it could.
+        """
+        return [] if self._dispatch is None else self._dispatch.unknown
 
     @property
     def rolled_back_intents(self) -> list[Intent]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from airlock._api import when_no_scope
 from airlock._configuration import Carrier, set_defaults
 from airlock._context import JUDGING, SuspendedContext, current
-from airlock._executors import Outcome, dispatch_one, run_in_context
+from airlock._executors import Outcome, dispatch_one, register_interruption, run_in_context
 from airlock._fates import Fate, FateSource, State, Transaction, register_fates
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ __all__ = [
     "is_judging",
     "outside",
     "register_fates",
+    "register_interruption",
     "run_in_context",
     "set_defaults",
     "suspend",
