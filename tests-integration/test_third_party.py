@@ -133,8 +133,8 @@ def test_a_run_is_in_the_trace_of_the_transaction_around_its_enqueue(orders: Ord
 
 
 @pytest.mark.parametrize("first", ["sentry", "airlock"])
-def test_an_intercepted_call_is_reported_at_its_own_line(orders: Orders, first: str) -> None:
-    told = run("third_party", orders.environment, "call_intercepted", first)
+def test_an_intercepted_call_is_reported_at_its_own_line(redis_broker: Broker, first: str) -> None:
+    told = run("third_party", redis_broker.environment, "call_intercepted", first)
 
     assert told["warnings"] == told["calls"]
     assert told["origins"] == told["calls"]

@@ -19,4 +19,4 @@ TENANT_MODEL = "tenancy.Tenant"
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
 MIDDLEWARE = json.loads(os.environ["AIRLOCK_TEST_MIDDLEWARE"])
 
-AIRLOCK = {"CARRIERS": ["tenancy.carriers.schema"]}
+AIRLOCK = {"CARRIERS": ["tenancy.carriers.same_schema"]}
