@@ -1,0 +1,42 @@
+"""The programs of the project: `python -m tenancy PROGRAM [ARGUMENT]...` prints what came of it in its last line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import django
+from django.db import connection
+from django.test import Client
+from django_tenants.utils import get_tenant_model, schema_context
+
+import airlock
+from tenancy.celery import ship
+
+
+def migrate(*schemas: str) -> None:
+    tenants = get_tenant_model()
+    with connection.schema_editor() as editor:
+        editor.create_model(tenants)
+    for schema in schemas:
+        tenants.objects.create(schema_name=schema)
+
+
+def order(parcels: str) -> Any:
+    return Client().get(f"/order/{parcels}").json()
+
+
+def enqueue_in_schemas(*schemas: str) -> list[str]:
+    ids = []
+    with airlock.scope():
+        for schema in schemas:
+            with schema_context(schema):
+                ids.append(airlock.enqueue(ship).id)
+    return ids
+
+
+django.setup()
+program, *arguments = sys.argv[1:]
+(chosen,) = [each for each in (migrate, order, enqueue_in_schemas) if each.__name__ == program]
+sys.stdout.write(json.dumps(chosen(*arguments)))

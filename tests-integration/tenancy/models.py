@@ -1,0 +1,5 @@
+from django_tenants.models import TenantMixin
+
+
+class Tenant(TenantMixin):
+    pass
