@@ -98,6 +98,9 @@ class Dispatch:
 
     def dispatch(self, intents: Sequence[Intent]) -> None:
         """Carry the intents out: those that hang on open transactions when these are over."""
+        if self._waiting:  # somebody tries again what is owed
+            waiting_already = {intent for waiting in self._waiting for intent in waiting.intents}
+            intents = [intent for intent in intents if intent not in waiting_already]
         if not _fates.sources:
             self._carry_out(intents)
             return
@@ -242,7 +245,7 @@ class _Waiting:
         open_at_flush: tuple[Fate, ...],
     ) -> None:
         self._dispatch = dispatch
-        self._intents = intents
+        self.intents = intents
         self._transactions = transactions
         self._open_at_flush = open_at_flush
         self._forks = _context.forks
@@ -256,16 +259,16 @@ class _Waiting:
                 transaction.when_over(self.proceed)
                 return
         rolled_back = set(self.rolled_back)
-        intents, self._intents = self._intents, []
+        intents, self.intents = self.intents, []
         self._dispatch.end_waiting(self)  # they refer to each other
         self._dispatch.dispatch_settled(intents, rolled_back)
 
     @property
     def rolled_back(self) -> list[Intent]:
-        _fates.refresh(self._intents, *self._open_at_flush)
+        _fates.refresh(self.intents, *self._open_at_flush)
         if any(fate.state == "gone" for fate in self._open_at_flush):
-            return self._intents
-        return [intent for intent in self._intents if _fates.is_gone(intent)]
+            return self.intents
+        return [intent for intent in self.intents if _fates.is_gone(intent)]
 
 
 def _error_of(outcome: BaseException | OutcomeUnknown) -> BaseException:

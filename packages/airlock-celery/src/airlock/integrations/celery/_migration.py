@@ -112,8 +112,9 @@ class LegacyTaskShim(AirlockTask):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if not hasattr(cls.apply_async, "is_override"):
-            cls.apply_async = _deferring(cls.apply_async, _always, is_override=True)  # type: ignore[method-assign]
+        owner = next(base for base in cls.__mro__ if "apply_async" in vars(base))
+        if owner is cls or not issubclass(owner, LegacyTaskShim):
+            cls.apply_async = _deferring(owner.apply_async, _always, is_override=True)  # type: ignore[method-assign]
 
     def apply_async(self, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
         """As in Celery, but for calls of user code in a scope."""
@@ -165,6 +166,8 @@ class _Intercept:
         self._app = app
         self._active = False
         self._wraps_runs = False
+        #: The classes whose `apply_async` is ours.
+        self._deferred: set[Any] = set()
         self._patches: list[tuple[Any, str, Any, Any]] = []
 
     def install(self, wrap_task_execution: bool) -> None:
@@ -202,8 +205,9 @@ class _Intercept:
         setattr(cls, name, patch)
 
     def _defer_calls(self, cls: Any) -> None:
-        original = vars(cls)["apply_async"]
-        if not hasattr(original, "is_override"):
+        if cls not in self._deferred and not issubclass(cls, LegacyTaskShim):
+            self._deferred.add(cls)
+            original = vars(cls)["apply_async"]
             self._patch(cls, "apply_async", _deferring(original, self._concerns, is_override=cls is not Task))
 
     def _take_over(self, task: Any) -> None:

@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from airlock import OutcomeUnknown
-from airlock.ext import dispatch_one, run_in_context
+from airlock.ext import dispatch_one, register_interruption, run_in_context
 from airlock.integrations.executors.celery._batches import open_batch
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ _OWN_WAY = {
     *("connection", "producer", "publisher", "retry", "retry_policy"),
     *("mandatory", "immediate", "timeout", "confirm_timeout"),
 }
+
+
+register_interruption(SoftTimeLimitExceeded)
 
 
 class CeleryExecutor:
