@@ -108,14 +108,14 @@ class Comparison:
 
 
 COMPARISONS = [
-    Comparison("Redis", Setup(REDIS), 1000, reach=3.0),
-    Comparison("Redis", Setup(REDIS), 2, reach=1.0),
-    Comparison("Redis, results too", Setup(REDIS, results=REDIS), 1000, reach=3.0),
-    Comparison("Redis, results too", Setup(REDIS, results=REDIS), 2, reach=1.0),
-    Comparison("RabbitMQ", Setup(RABBITMQ), 1000, reach=1.3),
-    Comparison("RabbitMQ", Setup(RABBITMQ), 2, reach=1.0),
-    Comparison("RabbitMQ, confirm_publish", Setup(RABBITMQ, confirms=True), 1000, reach=5.0),
-    Comparison("RabbitMQ, confirm_publish", Setup(RABBITMQ, confirms=True), 2, reach=1.0),
+    Comparison("Redis", Setup(REDIS), 1000, reach=2.5),
+    Comparison("Redis", Setup(REDIS), 2, reach=1.1),
+    Comparison("Redis, results too", Setup(REDIS, results=REDIS), 1000, reach=2.0),
+    Comparison("Redis, results too", Setup(REDIS, results=REDIS), 2, reach=1.1),
+    Comparison("RabbitMQ", Setup(RABBITMQ), 1000, reach=1.0),
+    Comparison("RabbitMQ", Setup(RABBITMQ), 2, reach=0.9),
+    Comparison("RabbitMQ, confirm_publish", Setup(RABBITMQ, confirms=True), 1000, reach=4.0),
+    Comparison("RabbitMQ, confirm_publish", Setup(RABBITMQ, confirms=True), 2, reach=1.1),
 ]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from functools import cache, partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from airlock.ext import dispatch_one, register_interruption, run_in_context
 from airlock.integrations.executors.celery._batches import open_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from airlock import Intent
     from airlock.ext import Outcome
@@ -70,7 +71,8 @@ class CeleryExecutor:
 
     def __init__(self, app: Celery | None = None) -> None:
         self._app = app
-        self._latest = _LatestFailure()
+        #: `id`: of the last intent of the flush of this thread in which a broker could not be reached.
+        self._given_up = threading.local()
 
     def accepts(self, task: object) -> bool:
         """What is not callable, but a name of a task, or has an `apply_async`."""
@@ -85,19 +87,15 @@ class CeleryExecutor:
             TypeError: if they do not fit, and the task has `typing`.
         """
         called = self._to_publish(intent.task)
-        task = _task_of(called)
-        if task is None or not task.typing or _overrides_apply_async(task):
+        task: Any = _task_of(called)
+        # Tasks that are classes have no `__header__`.
+        if task is None or not task.typing or not hasattr(task, "__header__") or _overrides_apply_async(task):
             return
-        check_arguments = getattr(task, "__header__", None)  # not there for tasks that are classes
-        if check_arguments is not None:
-            if isinstance(called, Signature):
-                called = called.clone(intent.args, intent.kwargs)
-                check_arguments(*called.args, **called.kwargs)
-            else:
-                check_arguments(*intent.args, **intent.kwargs)
+        call = called.clone(intent.args, dict(intent.kwargs)) if isinstance(called, Signature) else intent
+        task.__header__(*call.args, **call.kwargs)
 
     def __call__(self, intent: Intent, /) -> None:
-        app = self._app_of(intent)
+        app = self._app_of(intent, _is_plain)
         if app is not None:
             outcomes: list[Outcome] = []
             self._together(app, [intent], True, outcomes)
@@ -122,21 +120,22 @@ class CeleryExecutor:
         """
         outcomes: list[Outcome] = []
         # A scope that goes on after a failure comes again, with the intents that are left. Their last is the same.
-        retries = self._latest.last_id != intents[-1].id
+        retries = getattr(self._given_up, "id", None) != intents[-1].id
         try:
             self._dispatch(intents, retries, outcomes)
         except BaseException as error:  # an interruption, such as Ctrl-C: what is noted by now counts
-            if len(outcomes) < len(intents):
-                outcomes.append(OutcomeUnknown(error))
-            else:
-                logger.warning("%r came when all was dispatched", error)
+            outcomes.append(OutcomeUnknown(error))
+        if len(outcomes) > len(intents):
+            logger.warning("%r came when all was dispatched", outcomes.pop())
         if any(isinstance(outcome, OperationalError) for outcome in outcomes):
-            self._latest.last_id = intents[-1].id
+            self._given_up.id = intents[-1].id
         return outcomes
 
     def _dispatch(self, intents: Sequence[Intent], retries: bool, outcomes: list[Outcome]) -> None:
-        # A subclass that looks at each intent goes on doing so.
-        app_of = self._app_of if type(self).__call__ is CeleryExecutor.__call__ else lambda _: None
+        # What it takes to look at an app's settings is spent once.
+        app_of = partial(self._app_of, is_plain=cache(_is_plain))
+        if type(self).__call__ is not CeleryExecutor.__call__:  # a subclass that looks at each intent
+            app_of = partial(self._app_of, is_plain=lambda _: False)
         for app, group in groupby(intents[:MAX_INTENTS], app_of):
             run = list(group)
             if app is None:
@@ -154,25 +153,23 @@ class CeleryExecutor:
 
     def _together(self, app: Celery, run: Sequence[Intent], retries: bool, outcomes: list[Outcome]) -> None:
         published: list[Intent] = []
-        problem: Outcome = None
-        noted_before = len(outcomes)
+        settled = len(outcomes)
+        batch = None
         try:
             with app.producer_or_acquire() as producer, open_batch(app, producer, retries) as batch:
                 try:
                     # Each is noted in the step in which it is published: what interrupts comes before or after that.
                     published.extend((self._publish(intent, **batch.options), intent)[1] for intent in run)
-                except BaseException as error:
-                    problem = OutcomeUnknown(error) if _is_interruption(error) else error
-                outcomes.extend(batch.send([_task_id(intent) for intent in published]))
+                finally:
+                    outcomes.extend(batch.send([_task_id(intent) for intent in published]))
         except BaseException as error:
-            if len(outcomes) > noted_before or (_is_interruption(error) and not published):
-                raise
-            if published:
-                outcomes.extend([OutcomeUnknown(error)] * len(published))
-            elif problem is None:  # it was not even opened
-                outcomes.extend([error] * len(run))
-        if problem is not None:
-            outcomes.append(problem)
+            failed = OutcomeUnknown(error) if _is_interruption(error) else error
+            if len(outcomes) < settled + len(published):
+                outcomes.extend([OutcomeUnknown(error)] * len(published))  # they were sent, and not all answered
+            elif batch is None and failed is error:
+                outcomes.extend([error] * len(run))  # the broker is not there
+            else:
+                outcomes.append(failed)  # the one after those that were published
 
     def _publish(self, intent: Intent, **options: Any) -> Any:
         return run_in_context(intent, _apply_async, self._to_publish(intent.task), intent, options)
@@ -187,7 +184,7 @@ class CeleryExecutor:
             return app.tasks.get(task) or app.signature(task)
         return task if _has_apply_async(task) else None
 
-    def _app_of(self, intent: Intent) -> Celery | None:
+    def _app_of(self, intent: Intent, is_plain: Callable[[Celery], bool]) -> Celery | None:
         """The app over whose producer the intent can be published together with others, if there is one."""
         if not _OWN_WAY.isdisjoint(intent.dispatch_options):
             return None
@@ -197,19 +194,12 @@ class CeleryExecutor:
                 return None
             task = _task_of(called)
             app: Celery = called.app
-            goes_along = (task is None or not _overrides_apply_async(task)) and _is_plain(app)
+            return app if (task is None or not _overrides_apply_async(task)) and is_plain(app) else None
         except Exception:  # as when the settings of an app cannot be loaded: `apply_async` will say so
             return None
-        return app if goes_along else None
 
     def __repr__(self) -> str:
         return "celery_executor" if self is celery_executor else f"CeleryExecutor({self._app!r})"
-
-
-class _LatestFailure(threading.local):
-    """The id of the last intent of the flush of this thread in which a broker could not be reached."""
-
-    last_id: str | None = None
 
 
 def _has_apply_async(task: Any) -> bool:
@@ -230,7 +220,7 @@ def _apply_async(task: Any, intent: Intent, options: Mapping[str, Any]) -> Any:
 def _task_of(called: Any) -> Task[..., Any] | None:
     """The task that a task or a plain signature stands for, if this process knows it."""
     if type(called) is Signature:
-        called = called.app.tasks.get(called.task)
+        called = called.app.tasks.get(called["task"])
     return called if isinstance(called, Task) else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from amqp.exceptions import MessageNacked
 from kombu.exceptions import OperationalError
@@ -15,11 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from celery import Celery
-    from kombu import Connection, Producer
 
     from airlock.ext import Outcome
-
-_T = TypeVar("_T")
 
 #: What of `task_publish_retry_policy` is about connecting.
 _OF_CONNECTING = {"max_retries", "interval_start", "interval_step", "interval_max"}
@@ -28,7 +25,7 @@ _OF_CONNECTING = {"max_retries", "interval_start", "interval_step", "interval_ma
 class OneByOne:
     """Each message goes to the broker by itself, as always."""
 
-    def __init__(self, producer: Producer, retries: bool) -> None:
+    def __init__(self, producer: Any, retries: bool) -> None:
         #: What to publish with: options of `apply_async`.
         self.options: dict[str, Any] = {"producer": producer}
         if not retries:
@@ -50,12 +47,12 @@ class OneByOne:
 
 
 class Pipeline(OneByOne):
-    """Messages are kept by Kombu, and go to Redis in one round trip."""
+    """Kombu 5.7 keeps the messages, and they go to Redis in one round trip."""
 
-    def __init__(self, producer: Producer) -> None:
+    def __init__(self, producer: Any) -> None:
         # Opening it was tried with patience. If the connection breaks now, it cannot go on with another.
         self.options = {"producer": producer, "retry": False}
-        self._batch: Any = producer.batch()  # type: ignore[attr-defined] # of Kombu 5.7
+        self._batch = producer.batch()
 
     def __enter__(self) -> Pipeline:
         self._batch.__enter__()
@@ -71,30 +68,27 @@ class Pipeline(OneByOne):
 class Confirmed(OneByOne):
     """Messages go to RabbitMQ as they are published, and its confirms are waited for at the end."""
 
-    def __init__(self, app: Celery, connection: Connection, channel: ConfirmingChannel) -> None:
+    def __init__(self, app: Celery, connection: Any, channel: ConfirmingChannel) -> None:
         self.options = {"producer": app.amqp.Producer(channel, auto_declare=False), "retry": False}
         self._connection = connection
         self._channel = channel
 
     def send(self, task_ids: Sequence[str]) -> list[Outcome]:
+        known = (*self._connection.recoverable_connection_errors, *self._connection.recoverable_channel_errors)
         try:
             self._channel.wait_for_confirms()
-        except Exception as error:
-            raise self._as_kombu_raises(error) from error
+        except known as error:
+            raise OperationalError(str(error)) from error  # as Kombu does, also with what comes next
+        refusal = OperationalError if issubclass(MessageNacked, known) else MessageNacked
         refused = self._channel.refused
-        return [self._as_kombu_raises(MessageNacked()) if task_id in refused else None for task_id in task_ids]
-
-    def _as_kombu_raises(self, error: Exception) -> Exception:
-        connection = self._connection
-        known = (*connection.recoverable_connection_errors, *connection.recoverable_channel_errors)
-        return OperationalError(str(error)) if isinstance(error, known) else error
+        return [refusal("RabbitMQ refused the message.") if task_id in refused else None for task_id in task_ids]
 
     def __exit__(self, *error: object) -> None:
         if error[0] is not None:
             self._connection.collect()  # there may be answers to come
 
 
-def open_batch(app: Celery, producer: Producer, retries: bool) -> OneByOne:
+def open_batch(app: Celery, producer: Any, retries: bool) -> OneByOne:
     """Choose a way to publish, and make sure that the broker is there.
 
     Args:
@@ -111,12 +105,13 @@ def open_batch(app: Celery, producer: Producer, retries: bool) -> OneByOne:
         if channel is not None:
             return Confirmed(app, connection, channel)
     elif getattr(producer, "supports_batch_publish", False):
-        _ensured(app, producer, retries, lambda: _ping(producer))
+        # A batch goes to Redis when it is too late to try again.
+        _ensured(app, producer, retries, lambda: producer.channel.client.ping())
         return Pipeline(producer)
     return OneByOne(producer, retries)
 
 
-def _ensured(app: Celery, producer: Producer, retries: bool, function: Callable[[], _T]) -> _T:
+def _ensured(app: Celery, producer: Any, retries: bool, function: Callable[[], Any]) -> Any:
     """Call a function that needs the broker; if that is not there, with the patience of Celery's retry policy."""
     connection = producer.connection
     policy: dict[str, Any] = {"max_retries": max(len(connection.alt) - 1, 0)}  # each broker once, if there are several
@@ -130,13 +125,7 @@ def _ensured(app: Celery, producer: Producer, retries: bool, function: Callable[
         raise
 
 
-def _ping(producer: Producer) -> None:
-    # Kombu looks at a connection to Redis when it uses it, and a batch uses it when it is too late to try again.
-    with producer.channel.conn_or_acquire() as client:
-        client.ping()
-
-
-def _confirming_channel(connection: Connection) -> ConfirmingChannel | None:
+def _confirming_channel(connection: Any) -> ConfirmingChannel | None:
     to_broker = connection.connection
     with suppress(TimeoutError):
         while True:

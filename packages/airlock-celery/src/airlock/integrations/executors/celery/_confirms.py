@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from amqp import spec
 from kombu.transport.pyamqp import Channel
-
-if TYPE_CHECKING:
-    import amqp
 
 #: How long RabbitMQ may be silent while it is waited for, in seconds. It is when it blocks publishers, for want of
 #: memory or disk.
 SILENCE = 30
 
 
-class ConfirmingChannel(Channel):  # type: ignore[misc, no-any-unimported]
+class ConfirmingChannel(Channel):
     """A channel in confirm mode. Where py-amqp waits after each message, this one waits when it is asked to.
 
     Messages are known by their correlation id, which is what Celery makes of a task's id.
     """
 
-    def __init__(self, connection: amqp.Connection) -> None:
+    events: Any
+
+    def __init__(self, connection: Any) -> None:
         super().__init__(connection)
         self._published = 0
         #: The correlation ids of what is not answered yet, by the number of the message.
@@ -33,16 +32,14 @@ class ConfirmingChannel(Channel):  # type: ignore[misc, no-any-unimported]
         self.events["basic_nack"].add(self._take_refusal)
 
     @classmethod
-    def of(cls, connection: amqp.Connection) -> ConfirmingChannel:
+    def of(cls, connection: Any) -> ConfirmingChannel:
         """The channel of this kind that a connection has, or a new one."""
-        for channel in connection.channels.values():
-            if isinstance(channel, cls):
-                return channel
-        return cls(connection)
+        found = (channel for channel in connection.channels.values() if isinstance(channel, cls))
+        return next(found, None) or cls(connection)
 
     def basic_publish_confirm(
         self,
-        message: amqp.Message,
+        message: Any,
         exchange: str = "",
         routing_key: str = "",
         mandatory: bool = False,
@@ -51,13 +48,12 @@ class ConfirmingChannel(Channel):  # type: ignore[misc, no-any-unimported]
     ) -> None:
         """Publish a message, and wait for nothing."""
         # Not py-amqp's own `basic_publish`: it looks for answers before each message, which costs a system call.
-        where = (0, exchange, routing_key, mandatory, immediate)
+        self.send_method(spec.Basic.Publish, "Bssbb", (0, exchange, routing_key, mandatory, immediate), message)
         self._published += 1
         self._unanswered[self._published] = message.properties.get("correlation_id")
-        self.send_method(spec.Basic.Publish, "Bssbb", where, message)
 
     # py-amqp calls the one or the other, as `confirm_publish` says.
-    basic_publish = basic_publish_confirm
+    basic_publish: Any = basic_publish_confirm
 
     def wait_for_confirms(self) -> None:
         """Wait until RabbitMQ has answered for all messages.
