@@ -127,7 +127,7 @@ class CeleryExecutor:
             outcomes.append(OutcomeUnknown(error))
         if len(outcomes) > len(intents):
             logger.warning("%r came when all was dispatched", outcomes.pop())
-        if any(isinstance(outcome, OperationalError) for outcome in outcomes):
+        if any([isinstance(outcome, OperationalError) for outcome in outcomes]):
             self._given_up.id = intents[-1].id
         return outcomes
 
@@ -142,7 +142,7 @@ class CeleryExecutor:
                 self._one_by_one(run, outcomes)
             else:
                 self._together(app, run, retries, outcomes)
-            if any(outcome is not None for outcome in outcomes):  # not the exception itself: it may be false
+            if outcomes.count(None) < len(outcomes):
                 return
 
     def _one_by_one(self, run: Sequence[Intent], outcomes: list[Outcome]) -> None:

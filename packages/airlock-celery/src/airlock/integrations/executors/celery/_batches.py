@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from amqp.exceptions import MessageNacked
-from kombu.exceptions import OperationalError
+from kombu.exceptions import KombuError, OperationalError
 from kombu.transport import pyamqp
 
 from airlock.integrations.executors.celery._confirms import ConfirmingChannel
@@ -49,8 +49,10 @@ class OneByOne:
 class Pipeline(OneByOne):
     """Kombu 5.7 keeps the messages, and they go to Redis in one round trip."""
 
-    def __init__(self, producer: Any) -> None:
-        # Opening it was tried with patience. If the connection breaks now, it cannot go on with another.
+    def __init__(self, app: Celery, channel: Any) -> None:
+        # A producer of its own: whatever interrupts, nothing is kept in one of the pool. Opening the batch was tried
+        # with patience; if the connection breaks now, it cannot go on with another.
+        producer = app.amqp.Producer(channel, auto_declare=False)
         self.options = {"producer": producer, "retry": False}
         self._batch = producer.batch()
 
@@ -59,7 +61,10 @@ class Pipeline(OneByOne):
         return self
 
     def send(self, task_ids: Sequence[str]) -> list[Outcome]:
-        return [self._batch.flush()] * len(task_ids)
+        try:
+            return [self._batch.flush()] * len(task_ids)
+        except KombuError as error:
+            raise OperationalError(str(error.__cause__ or error)) from error  # as without a batch
 
     def __exit__(self, *error: object) -> None:
         self._batch.__exit__(*error)
@@ -107,7 +112,7 @@ def open_batch(app: Celery, producer: Any, retries: bool) -> OneByOne:
     elif getattr(producer, "supports_batch_publish", False):
         # A batch goes to Redis when it is too late to try again.
         _ensured(app, producer, retries, lambda: producer.channel.client.ping())
-        return Pipeline(producer)
+        return Pipeline(app, producer.channel)
     return OneByOne(producer, retries)
 
 

@@ -34,8 +34,8 @@ class ConfirmingChannel(Channel):
     @classmethod
     def of(cls, connection: Any) -> ConfirmingChannel:
         """The channel of this kind that a connection has, or a new one."""
-        found = (channel for channel in connection.channels.values() if isinstance(channel, cls))
-        return next(found, None) or cls(connection)
+        found = [channel for channel in connection.channels.values() if isinstance(channel, cls)]
+        return found[0] if found else cls(connection)
 
     def basic_publish_confirm(
         self,
