@@ -127,7 +127,7 @@ class CeleryExecutor:
             outcomes.append(OutcomeUnknown(error))
         if len(outcomes) > len(intents):
             logger.warning("%r came when all was dispatched", outcomes.pop())
-        if any([isinstance(outcome, OperationalError) for outcome in outcomes]):
+        if OperationalError in map(type, outcomes):
             self._given_up.id = intents[-1].id
         return outcomes
 
