@@ -29,7 +29,7 @@ from airlock.ext import dispatch_one, register_interruption, run_in_context
 from airlock.integrations.executors.celery._batches import open_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from airlock import Intent
     from airlock.ext import Outcome
@@ -98,16 +98,17 @@ class CeleryExecutor:
         app = self._app_of(intent, _is_plain)
         if app is not None:
             outcomes: list[Outcome] = []
-            self._together(app, [intent], True, outcomes)
-            if outcomes[0] is not None:
-                raise outcomes[0].error if isinstance(outcomes[0], OutcomeUnknown) else outcomes[0]
+            self._together(app, [intent], self._retries([intent]), outcomes)
+            outcome: Any = outcomes[0]
+            if outcome is not None:
+                raise outcome.error if _is_interruption(getattr(outcome, "error", outcome)) else outcome
         elif self._to_publish(intent.task) is None:
             sync_executor(intent)
         else:
             self._publish(intent)
 
     def dispatch_many(self, intents: Sequence[Intent], /) -> list[Outcome]:
-        """Publish intents over one producer: on Redis in one round trip, on RabbitMQ with one wait for its confirms.
+        """Publish intents over one producer: on Redis in one pipeline, on RabbitMQ with one wait for its confirms.
 
         A callable among them, a canvas, or a task that overrides `apply_async`, is called by itself, in its turn.
 
@@ -119,10 +120,8 @@ class CeleryExecutor:
             if not, or `airlock.OutcomeUnknown`. If a batch fails as a whole, that is what all of it is.
         """
         outcomes: list[Outcome] = []
-        # A scope that goes on after a failure comes again, with the intents that are left. Their last is the same.
-        retries = getattr(self._given_up, "id", None) != intents[-1].id
         try:
-            self._dispatch(intents, retries, outcomes)
+            self._dispatch(intents, self._retries(intents), outcomes)
         except BaseException as error:  # an interruption, such as Ctrl-C: what is noted by now counts
             outcomes.append(OutcomeUnknown(error))
         if len(outcomes) > len(intents):
@@ -145,6 +144,10 @@ class CeleryExecutor:
             if outcomes.count(None) < len(outcomes):
                 return
 
+    def _retries(self, intents: Sequence[Intent]) -> bool:
+        # A scope that goes on after a failure comes again, with the intents that are left. Their last is the same.
+        return getattr(self._given_up, "id", None) != intents[-1].id
+
     def _one_by_one(self, run: Sequence[Intent], outcomes: list[Outcome]) -> None:
         for intent in run:
             outcomes.append(dispatch_one(self, intent))
@@ -161,7 +164,8 @@ class CeleryExecutor:
                     # Each is noted in the step in which it is published: what interrupts comes before or after that.
                     published.extend((self._publish(intent, **batch.options), intent)[1] for intent in run)
                 finally:
-                    outcomes.extend(batch.send([_task_id(intent) for intent in published]))
+                    ids = [intent.dispatch_options.get("task_id", intent.id) for intent in published]
+                    outcomes.extend(batch.send(ids))
         except BaseException as error:
             failed = OutcomeUnknown(error) if _is_interruption(error) else error
             if len(outcomes) < settled + len(published):
@@ -172,7 +176,9 @@ class CeleryExecutor:
                 outcomes.append(failed)  # the one after those that were published
 
     def _publish(self, intent: Intent, **options: Any) -> Any:
-        return run_in_context(intent, _apply_async, self._to_publish(intent.task), intent, options)
+        options = {"task_id": intent.id, **options, **intent.dispatch_options}
+        apply_async = self._to_publish(intent.task).apply_async
+        return run_in_context(intent, partial(apply_async, intent.args, dict(intent.kwargs), **options))
 
     # -- What is a task, and which go together -----------------------------------------------------------------------
 
@@ -186,15 +192,15 @@ class CeleryExecutor:
 
     def _app_of(self, intent: Intent, is_plain: Callable[[Celery], bool]) -> Celery | None:
         """The app over whose producer the intent can be published together with others, if there is one."""
-        if not _OWN_WAY.isdisjoint(intent.dispatch_options):
-            return None
         try:
             called = self._to_publish(intent.task)
-            if not isinstance(called, Task) and type(called) is not Signature:
+            if not isinstance(called, Task) and not (type(called) is Signature and _OWN_WAY.isdisjoint(called.options)):
                 return None
             task = _task_of(called)
             app: Celery = called.app
-            return app if (task is None or not _overrides_apply_async(task)) and is_plain(app) else None
+            is_overridden = task is not None and _overrides_apply_async(task)
+            goes_along = not is_overridden and is_plain(app) and _OWN_WAY.isdisjoint(intent.dispatch_options)
+            return app if goes_along else None
         except Exception:  # as when the settings of an app cannot be loaded: `apply_async` will say so
             return None
 
@@ -204,17 +210,6 @@ class CeleryExecutor:
 
 def _has_apply_async(task: Any) -> bool:
     return hasattr(task, "apply_async") and not isinstance(task, type)
-
-
-def _task_id(intent: Intent) -> str:
-    task_id: str = intent.dispatch_options.get("task_id") or intent.id
-    return task_id
-
-
-def _apply_async(task: Any, intent: Intent, options: Mapping[str, Any]) -> Any:
-    return task.apply_async(
-        intent.args, dict(intent.kwargs), **{"task_id": intent.id, **options, **intent.dispatch_options}
-    )
 
 
 def _task_of(called: Any) -> Task[..., Any] | None:
@@ -232,8 +227,8 @@ def _overrides_apply_async(task: Task[..., Any]) -> bool:
 
 def _is_plain(app: Celery) -> bool:
     """Whether an app publishes as Celery does, and does not run tasks in place."""
-    sends_as_celery = app.__class__.send_task is Celery.send_task and "send_task" not in vars(app)
-    return sends_as_celery and not app.conf.task_always_eager
+    overrides = app.__class__.send_task is not Celery.send_task or "send_task" in vars(app)
+    return not overrides and not app.conf.task_always_eager
 
 
 def _is_interruption(error: BaseException) -> bool:

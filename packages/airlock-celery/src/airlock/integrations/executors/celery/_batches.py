@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -47,14 +48,14 @@ class OneByOne:
 
 
 class Pipeline(OneByOne):
-    """Kombu 5.7 keeps the messages, and they go to Redis in one round trip."""
+    """Kombu 5.7 keeps the messages, and they go to Redis together."""
 
     def __init__(self, app: Celery, channel: Any) -> None:
         # A producer of its own: whatever interrupts, nothing is kept in one of the pool. Opening the batch was tried
         # with patience; if the connection breaks now, it cannot go on with another.
         producer = app.amqp.Producer(channel, auto_declare=False)
         self.options = {"producer": producer, "retry": False}
-        self._batch = producer.batch()
+        self._batch = producer.batch(max_size=sys.maxsize)  # how many go together is up to the executor
 
     def __enter__(self) -> Pipeline:
         self._batch.__enter__()
@@ -85,7 +86,9 @@ class Confirmed(OneByOne):
         except known as error:
             raise OperationalError(str(error)) from error  # as Kombu does, also with what comes next
         refusal = OperationalError if issubclass(MessageNacked, known) else MessageNacked
-        refused = self._channel.refused
+        refused = self._channel.refused - {None}  # an event
+        if not refused.issubset(task_ids):
+            raise refusal("RabbitMQ refused a message, but its correlation id is not that of its task.")
         return [refusal("RabbitMQ refused the message.") if task_id in refused else None for task_id in task_ids]
 
     def __exit__(self, *error: object) -> None:
