@@ -200,9 +200,9 @@ class CeleryExecutor:
             app: Celery = called.app
             is_overridden = task is not None and _overrides_apply_async(task)
             goes_along = not is_overridden and is_plain(app) and _OWN_WAY.isdisjoint(intent.dispatch_options)
-            return app if goes_along else None
         except Exception:  # as when the settings of an app cannot be loaded: `apply_async` will say so
             return None
+        return app if goes_along else None
 
     def __repr__(self) -> str:
         return "celery_executor" if self is celery_executor else f"CeleryExecutor({self._app!r})"
@@ -228,7 +228,7 @@ def _overrides_apply_async(task: Task[..., Any]) -> bool:
 def _is_plain(app: Celery) -> bool:
     """Whether an app publishes as Celery does, and does not run tasks in place."""
     overrides = app.__class__.send_task is not Celery.send_task or "send_task" in vars(app)
-    return not overrides and not app.conf.task_always_eager
+    return not (overrides or app.conf.task_always_eager)
 
 
 def _is_interruption(error: BaseException) -> bool:

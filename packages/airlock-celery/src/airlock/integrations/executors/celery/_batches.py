@@ -27,10 +27,8 @@ class OneByOne:
     """Each message goes to the broker by itself, as always."""
 
     def __init__(self, producer: Any, retries: bool) -> None:
-        #: What to publish with: options of `apply_async`.
-        self.options: dict[str, Any] = {"producer": producer}
-        if not retries:
-            self.options["retry_policy"] = {"max_retries": 0}  # with `retry=False`, Kombu may connect for ever
+        #: What to publish with: options of `apply_async`. (With `retry=False`, Kombu may try to connect for ever.)
+        self.options = {"producer": producer} if retries else {"producer": producer, "retry_policy": {"max_retries": 0}}
 
     def __enter__(self) -> OneByOne:
         return self
@@ -80,7 +78,7 @@ class Confirmed(OneByOne):
         self._channel = channel
 
     def send(self, task_ids: Sequence[str]) -> list[Outcome]:
-        known = (*self._connection.recoverable_connection_errors, *self._connection.recoverable_channel_errors)
+        known = self._connection.recoverable_connection_errors + self._connection.recoverable_channel_errors
         try:
             self._channel.wait_for_confirms()
         except known as error:
