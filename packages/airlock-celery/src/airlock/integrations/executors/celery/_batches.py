@@ -51,7 +51,7 @@ class Pipeline(OneByOne):
     def __init__(self, app: Celery, channel: Any) -> None:
         # A producer of its own: whatever interrupts, nothing is kept in one of the pool. Opening the batch was tried
         # with patience; if the connection breaks now, it cannot go on with another.
-        producer = app.amqp.Producer(channel, auto_declare=False)
+        producer: Any = app.amqp.Producer(channel, auto_declare=False)
         self.options = {"producer": producer, "retry": False}
         self._batch = producer.batch(max_size=sys.maxsize)  # how many go together is up to the executor
 
