@@ -76,15 +76,6 @@ def test_a_block_that_raises_publishes_nothing(waiting: Waiting, add: Task) -> N
     assert waiting.take() == []
 
 
-def test_the_configured_executor_publishes_too(waiting: Waiting, add: Task) -> None:
-    airlock.configure(executor=celery_executor)
-
-    with airlock.scope():
-        airlock.enqueue(add, 1)
-
-    assert waiting.calls() == [("add", [1])]
-
-
 # What it takes, and under which id
 
 
@@ -144,13 +135,6 @@ def test_a_signature_is_published_with_its_arguments_and_options(waiting: Waitin
     assert message.payload[0] == [1, 2]  # as in `add.s(2).delay(1)`
     assert message.headers["id"] == intent.id
     assert message.properties["priority"] == 5
-
-
-def test_an_immutable_signature_ignores_arguments(waiting: Waiting, add: Task) -> None:
-    with airlock.scope(executor=celery_executor):
-        airlock.enqueue(add.si(2), 1)
-
-    assert waiting.calls() == [("add", [2])]
 
 
 @pytest.mark.parametrize("canvas", [lambda s: s, lambda s: s | signature("elsewhere.next"), lambda s: group(s)])
@@ -276,24 +260,6 @@ def test_a_task_id_among_the_options_wins(waiting: Waiting, add: Task) -> None:
     dispatch(add, _dispatch_options={"task_id": "mine"})
 
     assert waiting.take()[0].headers["id"] == "mine"
-
-
-@pytest.mark.parametrize("option", ["connection", "producer"])
-def test_a_connection_or_producer_among_the_options_is_the_one_that_is_used(
-    make_app: Callable[..., Celery], option: str
-) -> None:
-    lost = make_app({"broker_url": f"amqp://127.0.0.1:{free_port()}//"})
-    found = make_app()
-
-    @lost.task(name="sums.add")
-    def add() -> None: ...
-
-    with found.connection_for_write() as connection:
-        own = {"connection": connection, "producer": found.amqp.Producer(connection)}[option]
-        dispatch(add, _dispatch_options={option: own, "queue": found.conf.task_default_queue})
-        message = connection.default_channel.basic_get(found.conf.task_default_queue)
-
-    assert message.headers["task"] == "sums.add"
 
 
 # Eager apps
