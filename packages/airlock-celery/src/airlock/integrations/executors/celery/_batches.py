@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from amqp.exceptions import MessageNacked
@@ -34,11 +33,7 @@ class OneByOne:
         return self
 
     def send(self, task_ids: Sequence[str]) -> list[Outcome]:
-        """Have the broker take what was published. If that raises, nobody knows what it has taken.
-
-        Returns:
-            What became of the tasks with those ids.
-        """
+        """Have the broker take what was published, and tell what became of each. If it raises, nobody knows."""
         return [None] * len(task_ids)
 
     def __exit__(self, *error: object) -> None:
@@ -107,12 +102,12 @@ def open_batch(app: Celery, producer: Any, retries: bool) -> OneByOne:
     """
     connection = producer.connection
     if getattr(connection.transport, "Connection", None) is pyamqp.Connection:
-        channel = _ensured(app, producer, retries, lambda: _confirming_channel(connection))
+        channel = _ensured(app, producer, retries, lambda: ConfirmingChannel.of(connection.connection))
         if channel is not None:
             return Confirmed(app, connection, channel)
     elif getattr(producer, "supports_batch_publish", False):
         # A batch goes to Redis when it is too late to try again.
-        _ensured(app, producer, retries, lambda: producer.channel.client.ping())
+        _ensured(app, producer, retries, lambda: _look_at(producer.channel.pool))
         return Pipeline(app, producer.channel)
     return OneByOne(producer, retries)
 
@@ -131,10 +126,10 @@ def _ensured(app: Celery, producer: Any, retries: bool, function: Callable[[], A
         raise
 
 
-def _confirming_channel(connection: Any) -> ConfirmingChannel | None:
-    to_broker = connection.connection
-    with suppress(TimeoutError):
-        while True:
-            to_broker.drain_events(timeout=0)  # raises if the connection was lost since it was last used
-    can_confirm = to_broker.server_capabilities.get("publisher_confirms")
-    return ConfirmingChannel.of(to_broker) if can_confirm else None
+def _look_at(pool: Any) -> None:
+    """Have redis-py look whether its connection is still there, and make it anew if not. Redis is not asked."""
+    try:
+        connection = pool.get_connection()
+    except TypeError:  # redis-py before 5.3
+        connection = pool.get_connection("PING")
+    pool.release(connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from amqp import spec
@@ -32,8 +33,13 @@ class ConfirmingChannel(Channel):
         self.events["basic_nack"].add(self._take_refusal)
 
     @classmethod
-    def of(cls, connection: Any) -> ConfirmingChannel:
-        """The channel of this kind that a connection has, or a new one."""
+    def of(cls, connection: Any) -> ConfirmingChannel | None:
+        """The channel of this kind that a connection has, or a new one; none if the broker does not confirm."""
+        with suppress(TimeoutError):
+            while True:
+                connection.drain_events(timeout=0)  # raises if the connection was lost since it was last used
+        if not connection.server_capabilities.get("publisher_confirms"):
+            return None
         found = [channel for channel in connection.channels.values() if isinstance(channel, cls)]
         return found[0] if found else cls(connection)
 
