@@ -128,8 +128,4 @@ def _ensured(app: Celery, producer: Any, retries: bool, function: Callable[[], A
 
 def _look_at(pool: Any) -> None:
     """Have redis-py look whether its connection is still there, and make it anew if not. Redis is not asked."""
-    try:
-        connection = pool.get_connection()
-    except TypeError:  # redis-py before 5.3
-        connection = pool.get_connection("PING")
-    pool.release(connection)
+    pool.release(pool.get_connection())
