@@ -1,34 +1,24 @@
 """A task with a scope around each run."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import itertools
 import linecache
 import sys
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import pytest
-from billiard.exceptions import SoftTimeLimitExceeded
-from celery import Celery, Task, chord, group, uuid
-from celery.exceptions import Ignore, Reject, Retry
+from celery import Task, chord, group, shared_task, uuid
+from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from kombu.exceptions import EncodeError
 
 import airlock
 from airlock.integrations.celery import AirlockTask
 from airlock.integrations.executors.celery import celery_executor
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
-    from conftest import Waiting
-
-
-@dataclass
-class Outcome:
+class Outcome(NamedTuple):
     """What a run returned or raised."""
 
     value: Any = None
@@ -38,286 +28,230 @@ class Outcome:
 class Run:
     """Runs a task, in one of the ways there are."""
 
-    def __init__(self, way: str, work_off: Callable[[], list[str]]) -> None:
-        self.way = way
+    def __init__(self, request):
+        self.way = request.param
         #: That of the latest run, if the way gives it one.
-        self.task_id: str | None = None
-        self._work_off = work_off
+        self.task_id = None
+        # Only a worker is to be prepared as a worker.
+        self._work_off = request.getfixturevalue("work_off") if self.way == "in a worker" else list
 
-    def __call__(self, task: Task, *args: Any, **kwargs: Any) -> Outcome:
+    def __call__(self, task, *args):
         try:
-            return getattr(self, f"_{self.way}")(task, args, kwargs)
+            if self.way == "directly":
+                return Outcome(task(*args))
+            self.task_id = uuid()
+            start = task.apply if self.way == "applied" else task.apply_async
+            result = start(args, task_id=self.task_id)
+            self._work_off()
         except BaseException as error:
             return Outcome(error=error)
-
-    def _directly(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
-        return Outcome(task(*args, **kwargs))
-
-    def _applied(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
-        self.task_id = uuid()
-        return self._told_by(task.apply(args, kwargs, task_id=self.task_id))
-
-    def _in_a_worker(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
-        self.task_id = uuid()
-        result = task.apply_async(args, kwargs, task_id=self.task_id)
-        self._work_off()
-        return self._told_by(result)
-
-    def _told_by(self, result: Any) -> Outcome:
         return Outcome(result.result) if result.state == "SUCCESS" else Outcome(error=result.result)
 
 
-@pytest.fixture(params=["directly", "applied", "in_a_worker"])
-def run(request: pytest.FixtureRequest) -> Run:
+@pytest.fixture(params=["directly", "applied", "in a worker"])
+def run(request):
     """Each of the ways to run a task in turn."""
-    return _run(request)
+    return Run(request)
 
 
-@pytest.fixture(params=["applied", "in_a_worker"])
-def run_with_id(request: pytest.FixtureRequest) -> Run:
-    """Each of the ways that give the run an id, and make attempts."""
-    return _run(request)
+@pytest.fixture(params=["applied", "in a worker"])
+def run_attempts(request):
+    """Each of the ways in which Celery tries again."""
+    return Run(request)
 
 
-def _run(request: pytest.FixtureRequest) -> Run:
-    # Only a worker is to be prepared as a worker.
-    return Run(request.param, request.getfixturevalue("work_off") if request.param == "in_a_worker" else list)
+@pytest.fixture
+def task(app):
+    """A decorator that makes an `AirlockTask`."""
+    return functools.partial(app.task, base=AirlockTask)
 
 
-Notified = "Callable[[], list[Any]]"
+@pytest.fixture
+def part(task, notify):
+    """A task with one effect, and nothing else."""
+
+    @task(name="shop.part")
+    def part(told):
+        airlock.enqueue(notify, told)
+        return told
+
+    return part
 
 
 # Success and failure
 
 
-def test_effects_are_held_until_the_body_returns(app: Celery, run: Run, notify: Task, notified: Notified) -> None:
+def test_effects_are_held_until_the_body_returns(task, run, notify, notified):
     during = []
 
-    @app.task(base=AirlockTask)
-    def order() -> str:
+    @task
+    def order():
         airlock.enqueue(notify, "first")
         during.extend(notified())
         airlock.enqueue(notify, "second")
         during.extend(notified())
         return "done"
 
-    outcome = run(order)
-
-    assert outcome == Outcome("done")
+    assert run(order) == Outcome("done")
     assert during == []
     assert notified() == ["first", "second"]
 
 
-ERRORS = {
-    "failure": ValueError,
-    "Ignore": Ignore,
-    "Reject": Reject,
-    "soft time limit": SoftTimeLimitExceeded,
-    "interrupt": KeyboardInterrupt,
-    "exit": SystemExit,
-}
+@pytest.mark.parametrize("error", [ValueError, Ignore, Reject, SoftTimeLimitExceeded, KeyboardInterrupt, SystemExit])
+def test_a_body_that_raises_has_no_effects(task, run, notify, notified, error):
+    raised = error("no")
 
-
-@pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
-def test_a_body_that_raises_has_no_effects(
-    app: Celery, run: Run, notify: Task, notified: Notified, error: type[BaseException]
-) -> None:
-    @app.task(base=AirlockTask)
-    def order() -> None:
+    @task
+    def order():
         airlock.enqueue(notify, "order")
-        raise error
+        raise raised
 
-    run(order)
+    outcome = run(order)
 
+    if run.way == "directly":
+        assert outcome.error is raised
+        assert not hasattr(raised, "__notes__")
     assert notified() == []
     assert airlock.get_current_scope() is None
 
 
-def test_a_body_that_raises_raises(app: Celery, notify: Task) -> None:
-    error = ValueError("no")
+def test_an_effect_that_cannot_be_dispatched_fails_the_run(task, run, notify, notified):
+    @task
+    def order():
+        airlock.enqueue(notify, "sent")
+        airlock.enqueue(notify, object(), _origin="orders.py:7")
+        airlock.enqueue(notify, "after")
 
-    @app.task(base=AirlockTask)
-    def order() -> None:
-        raise error
+    error = run(order).error
 
-    with pytest.raises(ValueError, match="no") as raised:
-        order()
-
-    assert raised.value is error
-    assert not hasattr(error, "__notes__")
-
-
-def task_by_class(body: Callable[[Task], None], errors: tuple[type[Exception], ...] = ()) -> Task:
-    """A task that is a class of its own, which `register_task` binds differently from a decorated function.
-
-    A new class each time, as the first of its tasks to be bound would prepare it for the others.
-    """
-
-    class ByClass(AirlockTask):
-        name = "by_class"
-        autoretry_for = errors
-        default_retry_delay = 0
-
-        def run(self) -> None:
-            body(self)
-
-    return ByClass()
+    assert type(error).__name__ == "EncodeError"
+    if run.way != "in a worker":  # results are told without the notes
+        assert "orders.py:7" in "".join(error.__notes__)
+    assert notified() == ["sent"]
 
 
-def bodies_that_retry(notify: Task) -> dict[str, Callable[[Task], None]]:
-    def raising(task: Task) -> None:
-        airlock.enqueue(notify, task.request.retries)
-        if task.request.retries < 2:
-            raise task.retry(countdown=0)
+# Attempts
 
-    def not_throwing(task: Task) -> None:
-        airlock.enqueue(notify, task.request.retries)
-        if task.request.retries < 2:
-            task.retry(countdown=0, throw=False)
 
-    def swallowing(task: Task) -> None:
-        airlock.enqueue(notify, task.request.retries)
-        try:
-            if task.request.retries < 2:
-                raise task.retry(countdown=0)
-        except Exception:
-            airlock.enqueue(notify, "went on")
+def raising(task, notify):
+    airlock.enqueue(notify, task.request.retries)
+    if task.request.retries < 2:
+        raise task.retry(countdown=0)
 
-    def failing(task: Task) -> None:
-        airlock.enqueue(notify, task.request.retries)
-        if task.request.retries < 2:
-            raise ValueError("not yet")
 
-    return {"retry": raising, "throw=False": not_throwing, "swallowed": swallowing, "autoretry_for": failing}
+def not_throwing(task, notify):
+    airlock.enqueue(notify, task.request.retries)
+    if task.request.retries < 2:
+        task.retry(countdown=0, throw=False)
+        airlock.enqueue(notify, "went on")
+
+
+def swallowing(task, notify):
+    try:
+        raising(task, notify)
+    except Retry:
+        airlock.enqueue(notify, "went on")
+
+
+def failing(task, notify):
+    airlock.enqueue(notify, task.request.retries)
+    if task.request.retries < 2:
+        raise ValueError("not yet")
+
+
+AUTORETRY = {"autoretry_for": (ValueError,), "default_retry_delay": 0}
 
 
 @pytest.mark.parametrize("by_class", [False, True], ids=["function", "class"])
-@pytest.mark.parametrize("how", ["retry", "throw=False", "swallowed", "autoretry_for"])
-def test_only_the_attempt_that_succeeds_has_effects(
-    app: Celery, work_off: Callable[[], list[str]], notify: Task, notified: Notified, how: str, by_class: bool
-) -> None:
-    body = bodies_that_retry(notify)[how]
-    errors = (ValueError,) if how == "autoretry_for" else ()
-    if by_class:
-        task = app.register_task(task_by_class(body, errors))
+@pytest.mark.parametrize("body", [raising, not_throwing, swallowing, failing])
+def test_only_the_attempt_that_succeeds_has_effects(app, task, work_off, notify, notified, body, by_class):
+    def run(self):
+        body(self, notify)
+
+    if by_class:  # which Celery binds otherwise than a decorated function
+        order = app.register_task(type("Order", (AirlockTask,), {"name": "order", "run": run, **AUTORETRY})())
     else:
+        order = task(bind=True, **AUTORETRY)(run)
+    order.delay()
 
-        @app.task(base=AirlockTask, bind=True, autoretry_for=errors, default_retry_delay=0)
-        def task(self: Task) -> None:
-            body(self)
-
-    task.delay()
-    states = work_off()
-
-    assert len(states) == 3
-    assert states[-1] == "SUCCESS"
+    assert len(work_off()) == 3
     assert notified() == [2]
 
 
-@pytest.mark.parametrize("how", ["retry", "autoretry_for"])
-def test_only_the_eager_attempt_that_succeeds_has_effects(
-    app: Celery, notify: Task, notified: Notified, how: str
-) -> None:
-    body = bodies_that_retry(notify)[how]
-    autoretry = {"autoretry_for": (ValueError,), "default_retry_delay": 0} if how == "autoretry_for" else {}
-
-    @app.task(base=AirlockTask, bind=True, **autoretry)
-    def order(self: Task) -> None:
-        body(self)
+@pytest.mark.parametrize("body", [raising, failing])
+def test_only_the_eager_attempt_that_succeeds_has_effects(task, notify, notified, body):
+    @task(bind=True, **AUTORETRY)
+    def order(self):
+        body(self, notify)
 
     assert order.apply().state == "SUCCESS"
-
     assert notified() == [2]
 
 
-def test_a_task_that_gives_up_has_no_effects(app: Celery, run_with_id: Run, notify: Task, notified: Notified) -> None:
-    @app.task(base=AirlockTask, autoretry_for=(ValueError,), max_retries=1, default_retry_delay=0)
-    def order() -> None:
+def test_a_task_that_gives_up_has_no_effects(task, run_attempts, notify, notified):
+    @task(max_retries=1, **AUTORETRY)
+    def order():
         airlock.enqueue(notify, "order")
         raise ValueError("never")
 
-    run_with_id(order)
+    run_attempts(order)
 
     assert notified() == []
 
 
-def test_an_eager_run_that_goes_on_after_a_retry_is_an_attempt_if_celery_makes_another(
-    app: Celery, notify: Task, notified: Notified
-) -> None:
+def test_an_eager_run_that_goes_on_after_a_retry_is_an_attempt_if_celery_makes_another(task, notify, notified):
     # Which it does if it gets to see the `Retry`, for nothing is published.
-    @app.task(base=AirlockTask, bind=True)
-    def order(self: Task, returns: bool) -> Any:
+    @task(bind=True)
+    def order(self, returns):
         airlock.enqueue(notify, (returns, self.request.retries))
-        if self.request.retries < 2:
-            retry = self.retry(throw=False)
-            return retry if returns else "went on"
-        return "done"
-
-    @app.task(base=AirlockTask, bind=True)
-    def swallowing(self: Task) -> None:
-        airlock.enqueue(notify, "swallowed")
-        with pytest.raises(Retry):
-            self.retry()
+        if self.request.retries == 2:
+            return "done"
+        retry = self.retry(throw=False)
+        return retry if returns else "went on"
 
     assert order.apply((True,)).get() == "done"
     assert order.apply((False,)).get() == "went on"
-    assert swallowing.apply().state == "SUCCESS"
-
-    assert notified() == [[True, 2], [False, 0], "swallowed"]
+    assert notified() == [[True, 2], [False, 0]]
 
 
 @pytest.mark.parametrize("exc", [None, ValueError("no")], ids=["Retry", "an exception"])
-def test_what_a_run_called_directly_makes_of_its_retry_counts(
-    app: Celery, notify: Task, notified: Notified, exc: Exception | None
-) -> None:
+def test_what_a_run_called_directly_makes_of_its_retry_counts(task, notify, notified, exc):
     # Nobody will try it again: to Celery, `retry` is just something that raises there.
-    @app.task(base=AirlockTask, bind=True)
-    def order(self: Task, swallows: bool) -> None:
+    @task(bind=True)
+    def order(self, swallows):
         airlock.enqueue(notify, swallows)
-        try:
+        with contextlib.suppress(*[Retry, ValueError] if swallows else []):
             self.retry(exc=exc)
-        except (Retry, ValueError):
-            if not swallows:
-                raise
 
-    order(True)
-    with pytest.raises((Retry, ValueError)):
-        order(False)
+    for call in (order, order.run):
+        call(True)
+        with pytest.raises((Retry, ValueError)):
+            call(False)
 
-    assert notified() == [True]
+    assert notified() == [True, True]
 
 
-def test_a_retry_is_that_of_the_task_which_asked_for_it(
-    app: Celery, run: Run, notify: Task, notified: Notified
-) -> None:
+def test_a_retry_is_that_of_the_task_which_asked_for_it(task, run, notify, notified):
     # Celery asks for an automatic one outside of the body, where the run of the task around it is the current one.
-    @app.task(base=AirlockTask, bind=True, autoretry_for=(ValueError,), default_retry_delay=0)
-    def inner(self: Task) -> None:
-        airlock.enqueue(notify, f"inner {self.request.retries}")
-        if self.request.retries < 2:
-            raise ValueError("not yet")
+    @task(bind=True, **AUTORETRY)
+    def inner(self):
+        failing(self, notify)
 
-    @app.task(base=AirlockTask)
-    def outer() -> None:
+    @task
+    def outer():
         airlock.enqueue(notify, "outer")
         inner.apply()
 
     assert run(outer).error is None
+    assert notified() == ["outer", 2]
 
-    assert notified() == ["outer", "inner 2"]
 
-
-def test_a_retry_that_cannot_be_published_is_none(
-    app: Celery, work_off: Callable[[], list[str]], notify: Task, notified: Notified
-) -> None:
-    @app.task(base=AirlockTask, bind=True)
-    def order(self: Task, swallows: bool) -> None:
+def test_a_retry_that_cannot_be_published_is_none(task, work_off, notify, notified):
+    @task(bind=True)
+    def order(self, swallows):
         airlock.enqueue(notify, swallows)
-        try:
+        with contextlib.suppress(*[Reject] if swallows else []):
             self.retry(args=(object(),))
-        except Reject:
-            if not swallows:
-                raise
 
     order.delay(True)
     order.delay(False)
@@ -328,20 +262,7 @@ def test_a_retry_that_cannot_be_published_is_none(
 
 # Replaced
 
-
-@pytest.fixture
-def part(app: Celery, notify: Task) -> Task:
-    """A task with one effect, to be a part of a replacement."""
-
-    @app.task(base=AirlockTask, name="shop.part")
-    def part(told: str) -> str:
-        airlock.enqueue(notify, told)
-        return told
-
-    return part
-
-
-REPLACEMENTS: dict[str, tuple[Callable[[Any], Any], Any, list[str]]] = {
+REPLACEMENTS = {
     "task": (lambda part: part("replacement"), "replacement", ["replacement"]),
     "chain": (lambda part: part("first") | part("second"), "second", ["first", "second"]),
     "group": (lambda part: group(part("one"), part("other")), ["one", "other"], ["one", "other"]),
@@ -350,34 +271,37 @@ REPLACEMENTS: dict[str, tuple[Callable[[Any], Any], Any, list[str]]] = {
 
 
 @pytest.mark.parametrize("replacement", REPLACEMENTS)
-def test_replacing_a_task_discards_its_effects_and_keeps_those_of_its_replacement(
-    app: Celery, run_with_id: Run, part: Task, notify: Task, notified: Notified, replacement: str
-) -> None:
+def test_replacing_a_run_discards_its_effects_only(app, run_attempts, part, notify, notified, replacement):
     make, result, effects = REPLACEMENTS[replacement]
+    asked = []
 
-    @app.task(base=AirlockTask, bind=True)
-    def order(self: Task) -> Any:
+    class Watching(AirlockTask):
+        def should_flush(self, error):
+            asked.append(repr(error))
+            return super().should_flush(error)
+
+    @app.task(base=Watching, bind=True)
+    def order(self):
         airlock.enqueue(notify, "order")
         return self.replace(make(part.si))
 
-    outcome = run_with_id(order)
+    outcome = run_attempts(order)
 
-    if run_with_id.way == "applied":
+    if run_attempts.way == "applied":
         assert outcome == Outcome(result)
     assert notified() == effects
+    assert asked == ["Ignore('Replaced by new task')"]
 
 
-def test_a_replacement_in_place_is_captured_by_the_scope_around_the_run_that_it_replaces(
-    app: Celery, part: Task, notify: Task, notified: Notified
-) -> None:
-    @app.task(base=AirlockTask, bind=True)
-    def order(self: Task) -> Any:
+def test_a_replacement_in_place_is_captured_by_the_scope_around_the_replaced_run(task, part, notify, notified):
+    @task(bind=True)
+    def order(self):
         airlock.enqueue(notify, "order")
         with airlock.scope():
             return self.replace(part.si("replacement"))
 
-    @app.task(base=AirlockTask)
-    def outer() -> None:
+    @task
+    def outer():
         assert order.apply().get() == "replacement"
         assert notified() == []
         airlock.enqueue(notify, "outer")
@@ -389,33 +313,28 @@ def test_a_replacement_in_place_is_captured_by_the_scope_around_the_run_that_it_
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_run_that_goes_on_after_it_was_replaced_has_no_effects(
-    app: Celery, run_with_id: Run, notify: Task, notified: Notified, fails: bool
-) -> None:
-    @app.task(base=AirlockTask)
-    def replacement() -> None:
+def test_a_run_that_goes_on_after_it_was_replaced_has_no_effects(task, run_attempts, notify, notified, fails):
+    @task
+    def replacement():
         airlock.enqueue(notify, "replacement")
         if fails:
             raise LookupError("replacement")
 
-    @app.task(base=AirlockTask, bind=True)
-    def order(self: Task) -> str:
+    @task(bind=True)
+    def order(self):
         airlock.enqueue(notify, "order")
         with contextlib.suppress(Ignore, LookupError):
             self.replace(replacement.si())
         airlock.enqueue(notify, "went on")
-        return "went on"
 
-    run_with_id(order)
+    run_attempts(order)
 
     assert notified() == ([] if fails else ["replacement"])
 
 
-def test_a_run_whose_replacement_cannot_be_published_has_not_been_replaced(
-    app: Celery, work_off: Callable[[], list[str]], part: Task, notify: Task, notified: Notified
-) -> None:
-    @app.task(base=AirlockTask, bind=True)
-    def order(self: Task) -> None:
+def test_a_run_whose_replacement_cannot_be_published_has_not_been_replaced(task, work_off, part, notify, notified):
+    @task(bind=True)
+    def order(self):
         airlock.enqueue(notify, "order")
         with pytest.raises(EncodeError):
             self.replace(part.si(object()))
@@ -426,119 +345,260 @@ def test_a_run_whose_replacement_cannot_be_published_has_not_been_replaced(
     assert notified() == ["order"]
 
 
-def test_should_flush_is_asked_about_a_replacement_as_about_any_end(app: Celery, run_with_id: Run, part: Task) -> None:
+# Runs within runs, and beside each other
+
+
+def test_a_run_in_a_scope_is_captured(part, notified):
+    with pytest.raises(ValueError, match="no"), airlock.scope() as outer:
+        part("called")
+        part.apply(("applied",))
+        part.run("run")
+        captured = outer.captured_intents
+        raise ValueError("no")
+
+    assert [intent.args for intent in captured] == [("called",), ("applied",), ("run",)]
+    assert notified() == []
+
+
+@pytest.mark.parametrize("call", ["another", "itself", "its own run"])
+def test_a_run_answers_for_the_runs_inside_it(task, run, notify, notified, call):
+    def body(self, fails, *inner_fails):
+        airlock.enqueue(notify, "inner, fails" if fails else "inner" if not inner_fails else "outer")
+        for inner in inner_fails:
+            with pytest.raises(LookupError) if inner else contextlib.nullcontext():
+                {"another": another, "itself": self, "its own run": self.run}[call](inner)
+        if fails:
+            raise LookupError("no")
+
+    order, another = task(bind=True, name="order")(body), task(bind=True, name="another")(body)
+
+    run(order, True, False, True)
+    assert notified() == []
+
+    run(order, False, False, True)
+    assert notified() == ["outer", "inner"]
+
+
+@pytest.mark.parametrize("ask", ["retry", "retry, not throwing", "replace"])
+def test_a_run_whose_own_run_is_tried_again_or_replaced_has_no_effects(task, work_off, part, notify, notified, ask):
+    @task(bind=True)
+    def order(self, is_outer=True):
+        airlock.enqueue(notify, (self.request.retries, is_outer))
+        if self.request.retries:
+            return
+        if is_outer:
+            with contextlib.suppress(Retry, Ignore):
+                self.run(False)
+            airlock.enqueue(notify, "went on")
+        elif ask == "replace":
+            self.replace(part.si("replacement"))
+        else:
+            self.retry((True,), countdown=0, throw=ask == "retry")
+
+    order.delay()
+    work_off()
+
+    assert notified() == (["replacement"] if ask == "replace" else [[1, True]])
+
+
+def test_a_class_that_extends_the_run_of_another_has_one_scope(app, run, notify, notified):
     asked = []
 
-    class Watching(AirlockTask):
-        def should_flush(self, error: BaseException | None) -> bool:
+    class Order(AirlockTask):
+        name = "shop.order"
+
+        def get_policy(self):
+            asked.append("get_policy")
+
+        def should_flush(self, error):
             asked.append(repr(error))
             return super().should_flush(error)
 
-    @app.task(base=Watching, bind=True)
-    def order(self: Task) -> Any:
-        return self.replace(part.si("replacement"))
+        def run(self, number):
+            airlock.enqueue(notify, number)
+            raise LookupError("sold out")
 
-    run_with_id(order)
+    class Patient(Order):
+        name = "shop.patient_order"
 
-    assert asked == ["Ignore('Replaced by new task')"]
+        def run(self, number):
+            with pytest.raises(LookupError):
+                super().run(number)
+            return number
 
+    app.register_task(Order())
 
-def test_an_effect_that_cannot_be_dispatched_fails_the_task(
-    app: Celery, run: Run, notify: Task, notified: Notified
-) -> None:
-    @app.task(base=AirlockTask)
-    def order() -> None:
-        airlock.enqueue(notify, "sent")
-        airlock.enqueue(notify, object(), _origin="orders.py:7")
-        airlock.enqueue(notify, "after")
-
-    outcome = run(order)
-
-    assert type(outcome.error).__name__ == "EncodeError"
-    if run.way != "in_a_worker":  # results are told without the notes
-        assert isinstance(outcome.error, EncodeError)
-        assert "orders.py:7" in "".join(outcome.error.__notes__)
-    assert notified() == ["sent"]
+    assert run(app.register_task(Patient()), 7) == Outcome(7)
+    assert notified() == [7]
+    assert asked == ["get_policy", "None"]
 
 
-# Which scope
-
-
-def test_every_run_has_a_scope_of_its_own(app: Celery, notify: Task, notified: Notified) -> None:
+@pytest.mark.parametrize("call", ["apply", "run"])
+def test_runs_at_the_same_time_have_scopes_of_their_own(task, notify, notified, call):
+    # A bare `run` has no request of its own: that of the task is shared by all such calls.
     together = threading.Barrier(2, timeout=10)
-    scopes = []
 
-    @app.task(base=AirlockTask)
-    def order(number: int, fails: bool) -> None:
-        scopes.append(airlock.get_current_scope())
+    @task
+    def order(number):
+        together.wait()
         airlock.enqueue(notify, number)
         together.wait()
-        if fails:
+        if number == 1:
             raise ValueError("no")
 
-    threads = [threading.Thread(target=order.apply, args=((number, number == 1),)) for number in (1, 2)]
+    def start(number):
+        with contextlib.suppress(ValueError):
+            order.apply((number,)) if call == "apply" else order.run(number)
+
+    threads = [threading.Thread(target=start, args=(number,)) for number in (1, 2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
-    assert len(set(scopes)) == 2
     assert notified() == [2]
 
 
-def test_a_run_in_a_scope_is_captured(app: Celery, notify: Task, notified: Notified) -> None:
-    @app.task(base=AirlockTask)
-    def order(number: int) -> None:
-        airlock.enqueue(notify, number)
-
-    with pytest.raises(ValueError, match="no"), airlock.scope() as outer:
-        order(1)
-        order.apply((2,))
-        captured = outer.captured_intents
-        raise ValueError("no")
-
-    assert [intent.args for intent in captured] == [(1,), (2,)]
-    assert notified() == []
+# A run leaves nothing behind
 
 
-def test_a_task_that_calls_another_answers_for_its_effects(
-    app: Celery, run: Run, notify: Task, notified: Notified
-) -> None:
-    @app.task(base=AirlockTask)
-    def inner(fails: bool) -> None:
-        airlock.enqueue(notify, f"inner, {fails=}")
+@pytest.mark.parametrize("depth", [0, 1], ids=["alone", "nested"])
+def test_what_a_body_leaves_open_does_not_touch_later_runs(task, run, part, notify, notified, depth):
+    @task(bind=True)
+    def forgetful(self, depth):
+        if depth:
+            self.run(depth - 1)
+            airlock.enqueue(notify, "nested")
+        airlock.scope(airlock.DropAll()).enter()
+        airlock.policy(airlock.DropAll()).__enter__()
+        airlock.scope().enter()
+
+    run(forgetful, depth)
+    assert airlock.get_current_scope() is None
+    run(part, "next")
+
+    assert notified() == ["nested", "next"][1 - depth :]
+
+
+class Strike:
+    """Raises an error at the nth line that is run in Airlock, as a signal would between two lines."""
+
+    def __init__(self, nth, error):
+        self._left = nth
+        self._error = error
+        self._latest = 0
+        #: Which line it was.
+        self.line = ""
+
+    def __call__(self, frame, event, arg):
+        if not frame.f_globals.get("__name__", "").startswith("airlock"):
+            return None
+        # Signals come between two steps of the interpreter. A `try:` is none, nor is going back from the last line of a
+        # block to its `with`, whose end CPython runs before it looks for signals.
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+        is_end_of_with = line.startswith("with ") and frame.f_lineno < self._latest
+        is_step = event == "line" and line != "try:" and not is_end_of_with
+        self._latest = frame.f_lineno if event == "line" else 0
+        if is_step and not self.line:
+            self._left -= 1
+            if self._left < 0:
+                self.line = f"{frame.f_code.co_name}: {line}"
+                raise self._error
+        return self
+
+    def outcome_of(self, task, *args):
+        tracing = sys.gettrace()
+        sys.settrace(self)
+        try:
+            return Outcome(task.run(*args))
+        except BaseException as error:
+            return Outcome(error=error)
+        finally:
+            sys.settrace(tracing)
+
+
+class Logging(airlock.Scope):
+    """As Django's."""
+
+    dispatch_errors = "log"
+
+
+@pytest.mark.parametrize("error", [SoftTimeLimitExceeded, KeyboardInterrupt])
+@pytest.mark.parametrize("scope_cls", [airlock.Scope, Logging])
+@pytest.mark.parametrize("where", ["alone", "failing", "in another run"])
+@pytest.mark.parametrize("amount", [1, 3])
+def test_an_interruption_at_any_line_fails_a_run_or_is_too_late(
+    task, notify, notified, amount, where, scope_cls, error
+):
+    airlock.configure(scope_cls=scope_cls)
+    effects = list(range(amount))
+
+    @task
+    def order(fails):
+        for number in effects:
+            airlock.enqueue(notify, number)
         if fails:
-            raise LookupError("inner")
+            raise LookupError("no")
+        return "done"
 
-    @app.task(base=AirlockTask)
-    def outer(fails: bool) -> None:
-        inner(False)
-        with pytest.raises(LookupError):
-            inner(True)
-        if fails:
-            raise ValueError("outer")
+    @task
+    def outer(strike):
+        here = airlock.get_current_scope()
+        outcome = strike.outcome_of(order, False)
+        assert airlock.get_current_scope() is here, strike.line
+        return outcome
 
-    run(outer, True)
-    assert notified() == []
+    has_succeeded = set()
+    for nth in itertools.count():
+        strike = Strike(nth, error)
+        if where == "in another run":
+            outcome = outer.run(strike)
+        else:
+            outcome = strike.outcome_of(order, where == "failing")
+        has_succeeded.add(outcome.error is None)
+        assert airlock.get_current_scope() is None, strike.line
+        assert notified() == ([] if outcome.error else effects), strike.line
+        assert outcome.value == "done" or isinstance(outcome.error, (error, LookupError))
+        assert (order.run(False), notified()) == ("done", effects), f"after {strike.line}"
+        if not strike.line:
+            break
+    assert has_succeeded == ({False} if where == "failing" else {True, False})
 
-    run(outer, False)
-    assert notified() == ["inner, fails=False"]
+
+def test_a_scope_that_cannot_be_entered_fails_the_run(task, run):
+    class Closed(airlock.Scope):
+        def enter(self):
+            raise LookupError("closed")
+
+    airlock.configure(scope_cls=Closed)
+    ran = []
+
+    @task
+    def order():
+        ran.append(True)
+
+    assert repr(run(order).error) == "LookupError('closed')"
+    assert ran == []
+    assert airlock.get_current_scope() is None
 
 
-def test_a_configured_class_makes_the_scopes(app: Celery, run: Run, notify: Task, notified: Notified) -> None:
+# Hooks
+
+
+def test_a_configured_class_makes_the_scopes(task, run, notify, notified):
     class Undaunted(airlock.Scope):
-        def __init__(self, *args: Any, mood: str, **kwargs: Any) -> None:
+        def __init__(self, *args, mood, **kwargs):
             super().__init__(*args, **kwargs)
             self.mood = mood
 
-        def should_flush(self, error: BaseException | None) -> bool:
+        def should_flush(self, error):
             return isinstance(error, LookupError)
 
     airlock.configure(scope_cls=Undaunted, scope_kwargs={"mood": "fearless"})
     moods = []
 
-    @app.task(base=AirlockTask)
-    def order(error: str | None) -> None:
+    @task
+    def order(error):
         moods.append(airlock.get_current_scope().mood)
         airlock.enqueue(notify, error)
         if error:
@@ -551,214 +611,57 @@ def test_a_configured_class_makes_the_scopes(app: Celery, run: Run, notify: Task
     assert moods == ["fearless"] * 3
 
 
-def test_a_scope_that_cannot_be_entered_fails_the_run(app: Celery, run: Run) -> None:
-    class Closed(airlock.Scope):
-        def enter(self) -> None:
-            raise LookupError("closed")
-
-    airlock.configure(scope_cls=Closed)
-    ran = []
-
-    @app.task(base=AirlockTask)
-    def order() -> None:
-        ran.append(True)
-
-    assert repr(run(order).error) == "LookupError('closed')"
-    assert ran == []
-    assert airlock.get_current_scope() is None
-
-
-def test_what_a_run_leaves_open_does_not_touch_later_runs(
-    app: Celery, run: Run, notify: Task, notified: Notified
-) -> None:
-    @app.task(base=AirlockTask)
-    def forgetful() -> None:
-        airlock.scope(airlock.DropAll()).enter()
-        airlock.policy(airlock.DropAll()).__enter__()
-
-    @app.task(base=AirlockTask)
-    def order() -> None:
-        airlock.enqueue(notify, "order")
-
-    run(forgetful)
-    run(order)
-
-    assert airlock.get_current_scope() is None
-    assert notified() == ["order"]
-
-
-def test_the_bare_run_of_a_task_has_a_scope_too(app: Celery, notify: Task, notified: Notified) -> None:
-    # As tests of projects call it. It has no request of its own: that of the task is shared by all such calls.
-    @app.task(base=AirlockTask, bind=True)
-    def order(self: Task, fails: bool) -> None:
-        airlock.enqueue(notify, fails)
-        if fails:
-            raise self.retry()
-
-    with pytest.raises(Retry):
-        order.run(True)
-    order.run(False)
-
-    assert notified() == [False]
-
-
-def test_bare_runs_at_the_same_time_have_scopes_of_their_own(app: Celery, notify: Task, notified: Notified) -> None:
-    together = threading.Barrier(2, timeout=10)
-
-    @app.task(base=AirlockTask)
-    def order(number: int) -> None:
-        together.wait()
-        airlock.enqueue(notify, number)
-        together.wait()
-
-    notify.delay(0)  # two threads that declare a queue of the in-memory transport at once may lose a message in it
-    threads = [threading.Thread(target=order.run, args=(number,)) for number in (1, 2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert sorted(notified()) == [0, 1, 2]
-
-
-class Strike:
-    """Raises `SoftTimeLimitExceeded` at the nth line that is run in Airlock, as a signal would between two lines."""
-
-    def __init__(self, nth: int) -> None:
-        self._left = nth
-        self._latest = 0
-        self.struck = False
-
-    def __call__(self, frame: Any, event: str, arg: Any) -> Any:
-        if not frame.f_globals.get("__name__", "").startswith("airlock"):
-            return None
-        # Signals come between two steps of the interpreter. A `try:` is none, nor is going back from the last line of a
-        # block to its `with`, whose end CPython runs before it looks for signals.
-        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-        is_end_of_with = line.startswith("with ") and frame.f_lineno < self._latest
-        is_step = event == "line" and line != "try:" and not is_end_of_with
-        self._latest = frame.f_lineno if event == "line" else 0
-        if is_step and not self.struck:
-            self._left -= 1
-            if self._left < 0:
-                self.struck = True
-                raise SoftTimeLimitExceeded
-        return self
-
-
-def test_a_soft_time_limit_may_strike_anywhere(app: Celery, notify: Task, notified: Notified) -> None:
-    # Between any two lines of Airlock: then either all of the effects go out or, if the flush was not reached, none;
-    # and the next run in the same process is as good as any.
-    @app.task(base=AirlockTask)
-    def order() -> None:
-        airlock.enqueue(notify, "order")
-
-    outcomes = set()
-    strike = Strike(0)
-    for nth in itertools.count():
-        strike = Strike(nth)
-        tracing = sys.gettrace()
-        sys.settrace(strike)
-        try:
-            order.run()
-        except SoftTimeLimitExceeded:
-            assert strike.struck
-        finally:
-            sys.settrace(tracing)
-        outcomes.add((strike.struck, tuple(notified())))
-
-        order.run()
-        assert notified() == ["order"], f"after a strike at line {nth}"
-        if not strike.struck:
-            break
-
-    assert outcomes >= {(True, ()), (False, ("order",))}
-
-
-# Hooks
-
-
-def test_follow_ups_are_published_and_not_called(app: Celery, run: Run, waiting: Waiting) -> None:
-    called = []
-
-    @app.task
-    def follow_up(x: int) -> None:
-        called.append(x)
-
-    app.conf.task_routes = {follow_up.name: "follow-ups"}
-
-    @app.task(base=AirlockTask)
-    def order() -> None:
-        airlock.enqueue(follow_up, 1)
-
-    run(order)
-
-    assert called == []
-    assert waiting.calls("follow-ups") == [("follow_up", [1])]
-
-
-class Collecting(list):  # type: ignore[type-arg]
+class Collecting(list):
     """An executor that is false as long as it has done nothing."""
 
-    def __call__(self, intent: airlock.Intent) -> None:
+    def __call__(self, intent):
         self.append(intent.args[0])
 
 
-@pytest.mark.parametrize("explicit", [False, True], ids=["configured", "get_executor"])
-def test_another_executor_can_be_chosen(
-    app: Celery, run: Run, notify: Task, notified: Notified, explicit: bool
-) -> None:
+@pytest.mark.parametrize("chosen", ["nothing", "configured", "get_executor"])
+def test_follow_ups_are_published_unless_another_executor_is_chosen(app, run, notify, notified, chosen):
     configured, own = Collecting(), Collecting()
-    airlock.configure(executor=configured)
+    if chosen != "nothing":
+        airlock.configure(executor=configured)
 
     class Choosing(AirlockTask):
-        def get_executor(self) -> airlock.Executor | None:
-            return own if explicit else None
+        def get_executor(self):
+            return own if chosen == "get_executor" else None
 
     @app.task(base=Choosing)
-    def order() -> None:
+    def order():
         airlock.enqueue(notify, 1)
 
     run(order)
 
-    assert (configured, own) == (([], [1]) if explicit else ([1], []))
-    assert notified() == []
+    expected = {"nothing": ([1], [], []), "configured": ([], [1], []), "get_executor": ([], [], [1])}
+    assert (notified(), configured, own) == expected[chosen]
 
 
-@pytest.mark.parametrize(
-    ("own", "expected"),
-    [(None, ["tell"]), (airlock.BlockTasks({"tell"}), ["notify"])],
-    ids=["configured", "get_policy"],
-)
-def test_a_policy_can_be_chosen(
-    app: Celery, run: Run, waiting: Waiting, own: airlock.Policy | None, expected: list[str]
-) -> None:
-    airlock.configure(policy=airlock.BlockTasks({"notify"}))
+@pytest.mark.parametrize("own", [None, airlock.AllowAll()], ids=["configured", "get_policy"])
+def test_a_policy_can_be_chosen(app, run, notify, notified, own):
+    airlock.configure(policy=airlock.DropAll())
 
     class Choosing(AirlockTask):
-        def get_policy(self) -> airlock.Policy | None:
+        def get_policy(self):
             return own
 
     @app.task(base=Choosing)
-    def order() -> None:
-        airlock.enqueue("shop.notify", _dispatch_options={"queue": "effects"})
-        airlock.enqueue("shop.tell", _dispatch_options={"queue": "effects"})
+    def order():
+        airlock.enqueue(notify, 1)
 
     run(order)
 
-    assert [name for name, _ in waiting.calls("effects")] == expected
+    assert notified() == ([1] if own else [])
 
 
-def test_should_flush_decides(app: Celery, run: Run, notify: Task, notified: Notified) -> None:
-    asked = []
-
+def test_should_flush_decides(app, run, notify, notified):
     class Contrary(AirlockTask):
-        def should_flush(self, error: BaseException | None) -> bool:
-            asked.append(type(error))
+        def should_flush(self, error):
             return error is not None
 
     @app.task(base=Contrary)
-    def order(fails: bool) -> str:
+    def order(fails):
         airlock.enqueue(notify, fails)
         if fails:
             raise ValueError("no")
@@ -766,301 +669,164 @@ def test_should_flush_decides(app: Celery, run: Run, notify: Task, notified: Not
 
     assert run(order, False) == Outcome("done")
     assert notified() == []
-
     assert repr(run(order, True).error) == "ValueError('no')"
     assert notified() == [True]
-    assert asked == [type(None), ValueError]
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_should_flush_that_raises_discards(
-    app: Celery, run: Run, notify: Task, notified: Notified, fails: bool
-) -> None:
+@pytest.mark.parametrize("answer", [LookupError("cannot decide"), "yes"], ids=["an exception", "no bool"])
+def test_should_flush_that_cannot_decide_fails_the_run(app, run, notify, notified, answer, fails):
     class Undecided(AirlockTask):
-        def should_flush(self, error: BaseException | None) -> bool:
-            raise LookupError("cannot decide")
+        def should_flush(self, error):
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
 
     @app.task(base=Undecided)
-    def order() -> None:
+    def order():
         airlock.enqueue(notify, 1)
         if fails:
             raise ValueError("no")
 
-    assert repr(run(order).error) == "LookupError('cannot decide')"
+    assert str(answer) in str(run(order).error)
     assert notified() == []
     assert airlock.get_current_scope() is None
 
 
-def test_should_flush_that_returns_no_bool_fails_the_run(app: Celery, notify: Task, notified: Notified) -> None:
-    class Undecided(AirlockTask):
-        def should_flush(self, error: BaseException | None) -> Any:
-            return "yes"
-
-    @app.task(base=Undecided)
-    def order() -> None:
-        airlock.enqueue(notify, 1)
-
-    with pytest.raises(airlock.UsageError, match="'yes'"):
-        order()
-
-    assert notified() == []
-    assert airlock.get_current_scope() is None
-
-
-def test_hooks_see_the_request_and_the_scope_of_the_run(app: Celery, run: Run) -> None:
+def test_hooks_see_the_request_and_the_scope_of_the_run(app, run):
     seen = []
 
     class Watching(AirlockTask):
-        def see(self, what: str) -> None:
-            seen.append((what, list(self.request.args), self.request.id, airlock.get_current_scope()))
+        def see(self, what):
+            seen.append((what, *self.request.args, self.request.id, airlock.get_current_scope()))
 
-        def get_policy(self) -> None:
+        def get_policy(self):
             self.see("get_policy")
 
-        def get_executor(self) -> None:
+        def get_executor(self):
             self.see("get_executor")
 
-        def should_flush(self, error: BaseException | None) -> bool:
+        def should_flush(self, error):
             self.see("should_flush")
             return super().should_flush(error)
 
+    scopes, ids = {}, {}
+
     @app.task(base=Watching, bind=True)
-    def order(self: Watching, depth: int) -> None:
-        self.see("body")
+    def order(self, depth):
+        scopes[depth], ids[depth] = airlock.get_current_scope(), self.request.id
         if depth:
             self(depth - 1)
 
     assert run(order, 1).error is None
 
-    assert [(what, args) for what, args, *_ in seen] == [
-        ("get_policy", [1]),
-        ("get_executor", [1]),
-        ("body", [1]),
-        ("get_policy", [0]),
-        ("get_executor", [0]),
-        ("body", [0]),
-        ("should_flush", [0]),
-        ("should_flush", [1]),
+    assert ids[1] == run.task_id
+    assert len({*scopes.values(), None}) == 3
+    assert seen == [
+        ("get_policy", 1, ids[1], None),
+        ("get_executor", 1, ids[1], None),
+        ("get_policy", 0, ids[0], scopes[1]),
+        ("get_executor", 0, ids[0], scopes[1]),
+        ("should_flush", 0, ids[0], scopes[0]),
+        ("should_flush", 1, ids[1], scopes[1]),
     ]
-    ids = [task_id for *_, task_id, _ in seen]
-    assert ids[0:3] == [run.task_id] * 3
-    assert ids[7] == run.task_id
-    assert len(set(ids[3:7])) == 1
-    scopes = [scope for *_, scope in seen]
-    outer, inner = scopes[2], scopes[5]
-    assert None not in (outer, inner)
-    assert outer is not inner
-    assert scopes == [None, None, outer, outer, outer, inner, inner, outer]
 
 
-def test_handlers_of_the_run_come_after_its_scope(
-    app: Celery, run_with_id: Run, notify: Task, notified: Notified
-) -> None:
+def test_handlers_of_the_run_come_after_its_scope(app, run_attempts, notify, notified):
     heard = []
 
     class Handling(AirlockTask):
-        def on_success(self, *_: Any) -> None:
+        def on_success(self, *_):
             heard.append(("success", airlock.get_current_scope(), notified()))
 
-        def on_failure(self, *_: Any) -> None:
+        def on_failure(self, *_):
             heard.append(("failure", airlock.get_current_scope(), notified()))
-            notify.delay("sorry")
 
     @app.task(base=Handling)
-    def order(fails: bool) -> None:
+    def order(fails):
         airlock.enqueue(notify, "thanks")
         if fails:
             raise ValueError("no")
 
-    run_with_id(order, False)
-    run_with_id(order, True)
+    run_attempts(order, False)
+    run_attempts(order, True)
 
     assert heard == [("success", None, ["thanks"]), ("failure", None, [])]
-    assert notified() == ["sorry"]
-
-
-# The request of the run
-
-
-@dataclass
-class Request:
-    """What the tests compare of `self.request`."""
-
-    id: str | None
-    args: list[Any]
-    called_directly: bool
-    is_eager: bool
-
-    @classmethod
-    def of(cls, task: Task) -> Request:
-        request = task.request
-        return cls(request.id, list(request.args), request.called_directly, request.is_eager)
-
-
-@pytest.mark.parametrize(
-    ("way", "called_directly", "is_eager"),
-    [("directly", True, False), ("applied", False, True), ("in_a_worker", False, False)],
-)
-def test_the_request_is_that_of_the_run(
-    request: pytest.FixtureRequest, app: Celery, way: str, called_directly: bool, is_eager: bool
-) -> None:
-    run = Run(way, request.getfixturevalue("work_off") if way == "in_a_worker" else list)
-    requests = []
-
-    @app.task(base=AirlockTask, bind=True)
-    def order(self: Task, number: int) -> None:
-        assert app.current_task == self
-        requests.append(Request.of(self))
-
-    for number in range(2):
-        assert run(order, number).error is None
-        assert requests.pop() == Request(run.task_id, [number], called_directly, is_eager)
-    assert (order.request.id, order.request.args) == (None, None)
 
 
 class PlainCalling(Task):
     """A `__call__` as many projects have one."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args, **kwargs):
         return super().__call__(*args, **kwargs)
 
 
-class AirlockCalling(AirlockTask):
+class AirlockCalling(PlainCalling, AirlockTask):
     """The same, on an `AirlockTask`."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return super().__call__(*args, **kwargs)
 
-
-@pytest.mark.parametrize(
-    ("with_airlock", "without"),
-    [(AirlockTask, Task), (AirlockCalling, PlainCalling)],
-    ids=["AirlockTask", "with a __call__ of its own"],
-)
-def test_the_request_is_what_it_is_without_airlock(
-    app: Celery, run: Run, with_airlock: type[Task], without: type[Task]
-) -> None:
+@pytest.mark.parametrize("bases", [(AirlockTask, Task), (AirlockCalling, PlainCalling)], ids=["", "own __call__"])
+def test_the_request_is_what_it_is_without_airlock(app, run, bases):
     # Of a task that calls itself, or applies itself, or both; what Celery makes of that varies with its version.
-    requests: dict[str, list[Request]] = {}
+    def requests_of(base):
+        requests = []
 
-    def make(base: type[Task]) -> Task:
+        def note(task):
+            request = task.request
+            task_id = "own" if request.id == run.task_id else request.id
+            is_current = app.current_task == task
+            requests.append((task_id, list(request.args), request.called_directly, request.is_eager, is_current))
+
         @app.task(base=base, bind=True, name=base.__name__)
-        def order(self: Task, steps: str) -> None:
-            requests.setdefault(base.__name__, []).append(Request.of(self))
+        def order(self, steps):
+            note(self)
             if steps.startswith("call"):
                 self(steps[4:])
             elif steps:
                 self.apply((steps[5:],), task_id=f"inner-{steps}", throw=True)
-            requests[base.__name__].append(Request.of(self))
+            note(self)
 
-        return order
-
-    for base in (with_airlock, without):
-        task = make(base)
         for steps in ("callcall", "applyapply", "callapplycall", "applycallapply"):
-            assert run(task, steps).error is None
-            for request in requests[base.__name__]:
-                request.id = "own" if request.id == run.task_id else request.id
+            assert run(order, steps).error is None
+        return requests
 
-    assert len(requests[without.__name__]) == 28
-    assert requests[with_airlock.__name__] == requests[without.__name__]
-
-
-def test_attempts_are_counted(app: Celery, run_with_id: Run) -> None:
-    requests = []
-
-    @app.task(base=AirlockTask, bind=True, default_retry_delay=0)
-    def order(self: Task) -> None:
-        requests.append((self.request.id, self.request.retries))
-        if self.request.retries < 2:
-            raise self.retry()
-
-    run_with_id(order)
-
-    assert requests == [(run_with_id.task_id, attempt) for attempt in range(3)]
+    with_airlock, without = map(requests_of, bases)
+    assert len(without) == 28
+    assert with_airlock == without
 
 
 # Ways to make tasks
 
 
-def test_a_class_can_be_the_task(app: Celery, run: Run, notify: Task, notified: Notified) -> None:
-    class Order(AirlockTask):
-        name = "shop.order"
+def test_annotations_of_the_run_keep_its_scope(make_app):
+    ran, sent = [], Collecting()
+    airlock.configure(executor=sent)
 
-        def run(self, number: int) -> int:
-            airlock.enqueue(notify, number)
-            return number
-
-    task = app.register_task(Order())
-
-    assert run(task, 7) == Outcome(7)
-    assert notified() == [7]
-
-
-def test_a_class_that_extends_the_run_of_another_task_has_one_scope(
-    app: Celery, run: Run, notify: Task, notified: Notified
-) -> None:
-    asked = []
-
-    class Order(AirlockTask):
-        name = "shop.order"
-
-        def should_flush(self, error: BaseException | None) -> bool:
-            asked.append(error)
-            return super().should_flush(error)
-
-        def run(self) -> None:
-            airlock.enqueue(notify, "order")
-            raise LookupError("sold out")
-
-    class Patient(Order):
-        name = "shop.patient_order"
-
-        def run(self) -> None:
-            with pytest.raises(LookupError):
-                super().run()
-
-    app.register_task(Order())
-    task = app.register_task(Patient())
-
-    run(task)
-
-    assert notified() == ["order"]
-    assert asked == [None]
-
-
-@pytest.mark.parametrize("way", ["directly", "applied"])
-def test_annotations_of_the_run_keep_its_scope(make_app: Callable[..., Celery], way: str) -> None:
-    ran = []
-    sent: list[airlock.Intent] = []
-    airlock.configure(executor=sent.append)
-
-    def noting(body: Any) -> Any:
+    def noting(body):
         @functools.wraps(body)
-        def noted(*args: Any, **kwargs: Any) -> Any:
-            ran.append(args[1:])
-            return body(*args, **kwargs)
+        def noted(self, fails):
+            ran.append(fails)
+            return body(self, fails)
 
         return noted
 
     app = make_app({"task_annotations": {"shop.order": {"@run": noting}}})
 
     @app.task(base=AirlockTask, bind=True, name="shop.order")
-    def order(self: Task, fails: bool) -> None:
+    def order(self, fails):
         airlock.enqueue(print, fails)
         if fails:
             raise ValueError("no")
 
-    run = Run(way, list)
-    run(order, True)
-    run(order, False)
+    for fails in (True, False):
+        order.apply((fails,))
 
-    assert ran == [(True,), (False,)]
-    assert [intent.args for intent in sent] == [(False,)]
+    assert ran == [True, False]
+    assert sent == [False]
 
 
-def test_the_run_of_a_class_is_the_function_that_was_written(app: Celery) -> None:
-    def run(self: Task, number: int) -> None:
+def test_the_run_of_a_class_is_the_function_that_was_written():
+    def run(self):
         """Order."""
 
     order = type("Order", (AirlockTask,), {"name": "shop.order", "run": run})
@@ -1069,38 +835,33 @@ def test_the_run_of_a_class_is_the_function_that_was_written(app: Celery) -> Non
     assert order().run.__doc__ == "Order."
 
 
-@pytest.mark.parametrize("task_cls", [AirlockTask, "airlock.integrations.celery:AirlockTask"], ids=["class", "path"])
-def test_a_whole_app_can_have_it(
-    make_app: Callable[..., Celery], work_off: Callable[[], list[str]], task_cls: Any
-) -> None:
-    app = make_app(task_cls=task_cls)
-    seen = []
-
-    @app.task
-    def order() -> None:
-        seen.append(airlock.get_current_scope())
-
-    order()
-
-    assert isinstance(order, AirlockTask)
-    assert isinstance(app.tasks["celery.chord_unlock"], AirlockTask)
-    assert isinstance(seen[0], airlock.Scope)
-
-
-@pytest.fixture
-def airlock_app(make_app: Callable[..., Celery]) -> Celery:
+@pytest.fixture(params=[AirlockTask, "airlock.integrations.celery:AirlockTask"], ids=["class", "path"])
+def airlock_app(request, make_app):
     """The current app, of which all tasks are an `AirlockTask`, Celery's own included."""
-    app = make_app(task_cls=AirlockTask)
+    app = make_app(task_cls=request.param)
     app.set_current()
     app.set_default()
     return app
+
+
+def test_a_whole_app_can_have_it(airlock_app):
+    scopes = []
+
+    def order():
+        scopes.append(airlock.get_current_scope())
+
+    for task in (airlock_app.task(order, name="order"), shared_task(order, name="shared")):
+        task()
+        assert isinstance(task, AirlockTask)
+        assert isinstance(scopes.pop(), airlock.Scope)
+    assert isinstance(airlock_app.tasks["celery.chord_unlock"], AirlockTask)
 
 
 class TestWholeApp:
     """In an app all of whose tasks are an `AirlockTask`, Celery's own do what they are for."""
 
     @pytest.fixture
-    def app(self, airlock_app: Celery) -> Celery:
+    def app(self, airlock_app):
         return airlock_app
 
     @pytest.mark.parametrize(
@@ -1113,25 +874,15 @@ class TestWholeApp:
         ],
         ids=["chord", "map", "starmap", "chain with a group"],
     )
-    def test_every_canvas_works(
-        self,
-        app: Celery,
-        work_off: Callable[[], list[str]],
-        notify: Task,
-        notified: Notified,
-        make: Any,
-        expected: object,
-        effects: list[int],
-    ) -> None:
+    def test_every_canvas_works(self, app, work_off, notify, notified, make, expected, effects):
         @app.task
-        def add(x: int, y: int = 0) -> int:
+        def add(x, y=0):
             airlock.enqueue(notify, x + y)
             return x + y
 
         @app.task
-        def total(numbers: list[int]) -> int:
-            airlock.enqueue(notify, sum(numbers))
-            return sum(numbers)
+        def total(numbers):
+            return add.run(sum(numbers))
 
         result = make(add, total).delay()
         work_off()
@@ -1139,31 +890,17 @@ class TestWholeApp:
         assert result.get(timeout=5) == expected
         assert sorted(notified()) == effects
 
-    def test_a_group_can_replace_a_task(self, app: Celery, work_off: Callable[[], list[str]]) -> None:
-        @app.task
-        def add(x: int, y: int) -> int:
-            return x + y
 
-        @app.task(bind=True)
-        def order(self: Task) -> None:
-            self.replace(group(add.s(1, 2), add.s(3, 4)))
-
-        result = order.delay()
-        work_off()
-
-        assert result.get(timeout=5) == [3, 7]
-
-
-def test_in_an_eager_app_follow_ups_run_after_the_body_as_tasks_of_their_own(make_app: Callable[..., Celery]) -> None:
+def test_in_an_eager_app_follow_ups_run_after_the_body_as_tasks_of_their_own(make_app):
     app = make_app({"task_always_eager": True})
     heard = []
 
     @app.task(bind=True)
-    def notify(self: Task) -> None:
+    def notify(self):
         heard.append(("notify", self.request.id, self.request.called_directly))
 
     @app.task(base=AirlockTask)
-    def order() -> None:
+    def order():
         heard.append(airlock.enqueue(notify).id)
         heard.append("end of the body")
 
