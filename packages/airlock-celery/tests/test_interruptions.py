@@ -3,6 +3,7 @@
 import itertools
 import linecache
 import sys
+from contextvars import copy_context
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
@@ -57,11 +58,9 @@ class Logging(airlock.Scope):
 
 @pytest.mark.parametrize("error", [SoftTimeLimitExceeded, KeyboardInterrupt])
 @pytest.mark.parametrize("scope_cls", [airlock.Scope, Logging])
-@pytest.mark.parametrize("nested", [False, True], ids=["alone", "in another run"])
+@pytest.mark.parametrize("where", ["alone", "in another run", "in what outlived a scope of it"])
 @pytest.mark.parametrize("amount", [1, 3])
-def test_an_interruption_at_any_line_fails_a_run_or_is_too_late(
-    app, notify, notified, amount, nested, scope_cls, error
-):
+def test_an_interruption_at_any_line_fails_a_run_or_is_too_late(app, notify, notified, amount, where, scope_cls, error):
     airlock.configure(scope_cls=scope_cls)
     effects = list(range(amount))
 
@@ -73,15 +72,18 @@ def test_an_interruption_at_any_line_fails_a_run_or_is_too_late(
 
     @app.task(base=AirlockTask)
     def outer(strike):
-        here = airlock.get_current_scope()
-        outcome = strike.outcome_of(order)
-        assert airlock.get_current_scope() is here, strike.line
+        here, inside = airlock.get_current_scope(), copy_context()
+        if where == "in what outlived a scope of it":
+            with airlock.scope() as here:
+                inside = copy_context()
+        outcome = inside.run(strike.outcome_of, order)
+        assert inside.run(airlock.get_current_scope) is here, strike.line
         return outcome
 
     outcomes = []
     for nth in itertools.count():
         strike = Strike(nth, error)
-        outcomes.append(outer.run(strike) if nested else strike.outcome_of(order))
+        outcomes.append(strike.outcome_of(order) if where == "alone" else outer.run(strike))
         assert outcomes[-1] == "done" or isinstance(outcomes[-1], error), strike.line
         assert notified() == (effects if outcomes[-1] == "done" else []), strike.line
         assert airlock.get_current_scope() is None, strike.line

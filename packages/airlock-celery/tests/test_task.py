@@ -323,7 +323,6 @@ def test_a_class_that_extends_the_run_of_another_has_one_scope(app, run, notify,
 
     app.register_task(Order())
     run(app.register_task(Patient()))
-
     assert notified() == ["order"]
     assert asked == ["get_policy", None]
 
