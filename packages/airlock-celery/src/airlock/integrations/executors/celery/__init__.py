@@ -171,8 +171,7 @@ class CeleryExecutor:
                     for intent in run:
                         self._publish(intent, published, **batch.options)
                 finally:
-                    ids = [intent.dispatch_options.get("task_id", intent.id) for intent in published]
-                    outcomes.extend(batch.send(ids))
+                    outcomes.extend(batch.send(list(map(_task_id, published))))
         except BaseException as error:
             failed = OutcomeUnknown(error) if _is_interruption(error) else error
             unsettled = settled + len(published) - len(outcomes)
@@ -222,6 +221,11 @@ class CeleryExecutor:
 
 def _has_apply_async(task: Any) -> bool:
     return hasattr(task, "apply_async") and not isinstance(task, type)
+
+
+def _task_id(intent: Intent) -> str:
+    task_id: str = intent.dispatch_options.get("task_id", intent.id)
+    return task_id
 
 
 def _raise_unless_done(outcome: Any) -> None:
