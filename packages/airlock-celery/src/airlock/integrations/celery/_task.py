@@ -65,7 +65,9 @@ class _Run:
         """Finish the flush if `error` is an interruption that came when effects may have been out."""
         scope = self.scope
         is_interruption = not isinstance(error, Exception) or isinstance(error, SoftTimeLimitExceeded)
-        if not (self.has_succeeded and is_interruption and (scope.dispatched_intents or scope.unknown_intents)):
+        # If they are not owed any more, they are out, or an enclosing scope has captured them.
+        is_begun = len(scope.undispatched_intents) < len(scope.intents) or bool(scope.unknown_intents)
+        if not (self.has_succeeded and is_interruption and is_begun):
             return False
         scope.dispatch_all(scope.undispatched_intents)  # what nobody knows of is sent again, with the same id
         logger.warning("%r came when a task's run had succeeded and its effects were going out: ignored", error)

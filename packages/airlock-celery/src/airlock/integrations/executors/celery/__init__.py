@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery, Task, current_app
 from celery.canvas import Signature
 from celery.exceptions import SoftTimeLimitExceeded
-from kombu.exceptions import OperationalError
+from kombu.exceptions import EncodeError, OperationalError
 
 # First of our modules, as it tells Airlock from other projects, and says so.
 try:
@@ -47,6 +47,8 @@ _OWN_WAY = {
     *("mandatory", "immediate", "timeout", "confirm_timeout"),
 }
 
+
+_CAME_TOO_LATE = "%r came when all was dispatched: ignored"
 
 register_interruption(SoftTimeLimitExceeded)
 
@@ -98,14 +100,17 @@ class CeleryExecutor:
         app = self._app_of(intent, _is_plain)
         if app is not None:
             outcomes: list[Outcome] = []
-            self._together(app, [intent], self._retries([intent]), outcomes)
-            outcome: Any = outcomes[0]
-            if outcome is not None:
-                raise outcome.error if _is_interruption(getattr(outcome, "error", outcome)) else outcome
+            try:
+                self._together(app, [intent], self._retries([intent]), outcomes)
+                _raise_unless_done(outcomes[0])
+            except BaseException as error:
+                if outcomes != [None]:
+                    raise
+                logger.warning(_CAME_TOO_LATE, error)
         elif self._to_publish(intent.task) is None:
             sync_executor(intent)
         else:
-            self._publish(intent)
+            self._publish(intent, [])
 
     def dispatch_many(self, intents: Sequence[Intent], /) -> list[Outcome]:
         """Publish intents over one producer: on Redis in one pipeline, on RabbitMQ with one wait for its confirms.
@@ -122,13 +127,15 @@ class CeleryExecutor:
         outcomes: list[Outcome] = []
         try:
             self._dispatch(intents, self._retries(intents), outcomes)
+            if OperationalError in map(type, outcomes):
+                self._given_up.id = intents[-1].id
+            return outcomes  # noqa: TRY300 - here: what interrupts on this very line does not lose them
         except BaseException as error:  # an interruption, such as Ctrl-C: what is noted by now counts
-            outcomes.append(OutcomeUnknown(error))
-        if len(outcomes) > len(intents):
-            logger.warning("%r came when all was dispatched", outcomes.pop())
-        if OperationalError in map(type, outcomes):
-            self._given_up.id = intents[-1].id
-        return outcomes
+            if len(outcomes) < len(intents):
+                outcomes.append(OutcomeUnknown(error))
+            else:
+                logger.warning(_CAME_TOO_LATE, error)
+            return outcomes
 
     def _dispatch(self, intents: Sequence[Intent], retries: bool, outcomes: list[Outcome]) -> None:
         # What it takes to look at an app's settings is spent once.
@@ -161,24 +168,28 @@ class CeleryExecutor:
         try:
             with app.producer_or_acquire() as producer, open_batch(app, producer, retries) as batch:
                 try:
-                    # Each is noted in the step in which it is published: what interrupts comes before or after that.
-                    published.extend((self._publish(intent, **batch.options), intent)[1] for intent in run)
+                    for intent in run:
+                        self._publish(intent, published, **batch.options)
                 finally:
-                    ids = [intent.dispatch_options.get("task_id", intent.id) for intent in published]
-                    outcomes.extend(batch.send(ids))
+                    outcomes.extend(batch.send(list(map(_task_id, published))))
         except BaseException as error:
             failed = OutcomeUnknown(error) if _is_interruption(error) else error
-            if len(outcomes) < settled + len(published):
-                outcomes.extend([OutcomeUnknown(error)] * len(published))  # they were sent, and not all answered
-            elif batch is None and failed is error:
+            unsettled = settled + len(published) - len(outcomes)
+            if batch is None and failed is error:
                 outcomes.extend([error] * len(run))  # the broker is not there
+            elif unsettled and batch is not None and not batch.sends_at_once:
+                outcomes.extend([OutcomeUnknown(error)] * unsettled)  # they were sent, and not all answered
             else:
+                outcomes.extend([None] * unsettled)
+                if len(published) == len(run):
+                    raise  # it came when all was done
                 outcomes.append(failed)  # the one after those that were published
 
-    def _publish(self, intent: Intent, **options: Any) -> Any:
+    def _publish(self, intent: Intent, published: list[Intent], **options: Any) -> None:
         options = {"task_id": intent.id, **options, **intent.dispatch_options}
         apply_async = self._to_publish(intent.task).apply_async
-        return run_in_context(intent, partial(apply_async, intent.args, dict(intent.kwargs), **options))
+        publish = partial(apply_async, intent.args, dict(intent.kwargs), **options)
+        run_in_context(intent, _publish_and_note, publish, intent, published)
 
     # -- What is a task, and which go together -----------------------------------------------------------------------
 
@@ -210,6 +221,26 @@ class CeleryExecutor:
 
 def _has_apply_async(task: Any) -> bool:
     return hasattr(task, "apply_async") and not isinstance(task, type)
+
+
+def _task_id(intent: Intent) -> str:
+    task_id: str = intent.dispatch_options.get("task_id", intent.id)
+    return task_id
+
+
+def _raise_unless_done(outcome: Any) -> None:
+    if outcome is not None:
+        raise outcome.error if _is_interruption(getattr(outcome, "error", outcome)) else outcome
+
+
+def _publish_and_note(publish: Callable[[], Any], intent: Intent, published: list[Intent]) -> None:
+    try:
+        # In one step: what interrupts comes before or after that.
+        published.append((publish(), intent)[1])
+    except EncodeError as error:
+        if isinstance(error.__context__, SoftTimeLimitExceeded):  # Kombu blames what is being encoded
+            raise error.__context__ from None
+        raise
 
 
 def _task_of(called: Any) -> Task[..., Any] | None:

@@ -25,6 +25,9 @@ _OF_CONNECTING = {"max_retries", "interval_start", "interval_step", "interval_ma
 class OneByOne:
     """Each message goes to the broker by itself, as always."""
 
+    #: Whether the broker has what `apply_async` has published.
+    sends_at_once = True
+
     def __init__(self, producer: Any, retries: bool) -> None:
         #: What to publish with: options of `apply_async`. (With `retry=False`, Kombu may try to connect for ever.)
         self.options = {"producer": producer} if retries else {"producer": producer, "retry_policy": {"max_retries": 0}}
@@ -42,6 +45,8 @@ class OneByOne:
 
 class Pipeline(OneByOne):
     """Kombu 5.7 keeps the messages, and they go to Redis together."""
+
+    sends_at_once = False
 
     def __init__(self, app: Celery, channel: Any) -> None:
         # A producer of its own: whatever interrupts, nothing is kept in one of the pool. Opening the batch was tried
@@ -66,6 +71,8 @@ class Pipeline(OneByOne):
 
 class Confirmed(OneByOne):
     """Messages go to RabbitMQ as they are published, and its confirms are waited for at the end."""
+
+    sends_at_once = False
 
     def __init__(self, app: Celery, connection: Any, channel: ConfirmingChannel) -> None:
         self.options = {"producer": app.amqp.Producer(channel, auto_declare=False), "retry": False}
