@@ -26,7 +26,7 @@ except ModuleNotFoundError as error:
 
 from airlock import OutcomeUnknown
 from airlock.ext import dispatch_one, register_interruption, run_in_context
-from airlock.integrations.executors.celery._batches import open_batch
+from airlock.integrations.executors.celery._batches import OneByOne, open_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,8 +47,6 @@ _OWN_WAY = {
     *("mandatory", "immediate", "timeout", "confirm_timeout"),
 }
 
-
-_CAME_TOO_LATE = "%r came when all was dispatched: ignored"
 
 register_interruption(SoftTimeLimitExceeded)
 
@@ -78,7 +76,7 @@ class CeleryExecutor:
 
     def accepts(self, task: object) -> bool:
         """What is not callable, but a name of a task, or has an `apply_async`."""
-        return isinstance(task, str) or _has_apply_async(task)
+        return isinstance(task, str) or self._to_publish(task) is not None
 
     def check(self, intent: Intent, /) -> None:
         """Refuse arguments that do not fit the task, as `.delay()` does.
@@ -99,14 +97,13 @@ class CeleryExecutor:
     def __call__(self, intent: Intent, /) -> None:
         app = self._app_of(intent, _is_plain)
         if app is not None:
-            outcomes: list[Outcome] = []
-            try:
-                self._together(app, [intent], self._retries([intent]), outcomes)
-                _raise_unless_done(outcomes[0])
-            except BaseException as error:
-                if outcomes != [None]:
-                    raise
-                logger.warning(_CAME_TOO_LATE, error)
+            # In one step, as an interruption may come after it.
+            if (outcome := self._outcomes_of([intent], lambda _: app)[0]) is not None:
+                raise (
+                    outcome.error
+                    if isinstance(outcome, OutcomeUnknown) and _is_interruption(outcome.error)
+                    else outcome
+                )
         elif self._to_publish(intent.task) is None:
             sync_executor(intent)
         else:
@@ -124,9 +121,24 @@ class CeleryExecutor:
             What became of the intents, up to the first that failed: for each `None` if the broker has it, the exception
             if not, or `airlock.OutcomeUnknown`. If a batch fails as a whole, that is what all of it is.
         """
+        if type(self).__call__ is not CeleryExecutor.__call__:  # a subclass that looks at each intent
+            return self._outcomes_of(intents, lambda _: None)
+        # What it takes to look at an app's settings is spent once.
+        return self._outcomes_of(intents, partial(self._app_of, is_plain=cache(_is_plain)))
+
+    def _outcomes_of(self, intents: Sequence[Intent], app_of: Callable[[Intent], Celery | None]) -> list[Outcome]:
         outcomes: list[Outcome] = []
         try:
-            self._dispatch(intents, self._retries(intents), outcomes)
+            for app, group in groupby(intents[:MAX_INTENTS], lambda intent: app_of(intent) or intent):
+                run = list(group)
+                if app is run[0]:  # an intent that goes by itself
+                    outcomes.append(dispatch_one(self, run[0]))
+                else:
+                    # A scope that goes on after a failure comes again, with what is left. The last is the same.
+                    retries = getattr(self._given_up, "id", None) != intents[-1].id
+                    self._together(app, run, retries, outcomes)
+                if outcomes.count(None) < len(outcomes):
+                    break
             if OperationalError in map(type, outcomes):
                 self._given_up.id = intents[-1].id
             return outcomes  # noqa: TRY300 - here: what interrupts on this very line does not lose them
@@ -134,34 +146,10 @@ class CeleryExecutor:
             if len(outcomes) < len(intents):
                 outcomes.append(OutcomeUnknown(error))
             else:
-                logger.warning(_CAME_TOO_LATE, error)
+                logger.warning("%r came when all was dispatched: ignored", error)
             return outcomes
 
-    def _dispatch(self, intents: Sequence[Intent], retries: bool, outcomes: list[Outcome]) -> None:
-        # What it takes to look at an app's settings is spent once.
-        app_of = partial(self._app_of, is_plain=cache(_is_plain))
-        if type(self).__call__ is not CeleryExecutor.__call__:  # a subclass that looks at each intent
-            app_of = partial(self._app_of, is_plain=lambda _: False)
-        for app, group in groupby(intents[:MAX_INTENTS], app_of):
-            run = list(group)
-            if app is None:
-                self._one_by_one(run, outcomes)
-            else:
-                self._together(app, run, retries, outcomes)
-            if outcomes.count(None) < len(outcomes):
-                return
-
-    def _retries(self, intents: Sequence[Intent]) -> bool:
-        # A scope that goes on after a failure comes again, with the intents that are left. Their last is the same.
-        return getattr(self._given_up, "id", None) != intents[-1].id
-
-    def _one_by_one(self, run: Sequence[Intent], outcomes: list[Outcome]) -> None:
-        for intent in run:
-            outcomes.append(dispatch_one(self, intent))
-            if outcomes[-1] is not None:
-                return
-
-    def _together(self, app: Celery, run: Sequence[Intent], retries: bool, outcomes: list[Outcome]) -> None:
+    def _together(self, app: Any, run: Sequence[Intent], retries: bool, outcomes: list[Outcome]) -> None:
         published: list[Intent] = []
         settled = len(outcomes)
         batch = None
@@ -177,7 +165,7 @@ class CeleryExecutor:
             unsettled = settled + len(published) - len(outcomes)
             if batch is None and failed is error:
                 outcomes.extend([error] * len(run))  # the broker is not there
-            elif unsettled and batch is not None and not batch.sends_at_once:
+            elif unsettled and type(batch) is not OneByOne:
                 outcomes.extend([OutcomeUnknown(error)] * unsettled)  # they were sent, and not all answered
             else:
                 outcomes.extend([None] * unsettled)
@@ -199,7 +187,7 @@ class CeleryExecutor:
             # As a signature does: a task that this process knows has options of its own, any other is just sent.
             app = self._app or current_app
             return app.tasks.get(task) or app.signature(task)
-        return task if _has_apply_async(task) else None
+        return task if hasattr(task, "apply_async") and not isinstance(task, type) else None
 
     def _app_of(self, intent: Intent, is_plain: Callable[[Celery], bool]) -> Celery | None:
         """The app over whose producer the intent can be published together with others, if there is one."""
@@ -219,18 +207,8 @@ class CeleryExecutor:
         return "celery_executor" if self is celery_executor else f"CeleryExecutor({self._app!r})"
 
 
-def _has_apply_async(task: Any) -> bool:
-    return hasattr(task, "apply_async") and not isinstance(task, type)
-
-
-def _task_id(intent: Intent) -> str:
-    task_id: str = intent.dispatch_options.get("task_id", intent.id)
-    return task_id
-
-
-def _raise_unless_done(outcome: Any) -> None:
-    if outcome is not None:
-        raise outcome.error if _is_interruption(getattr(outcome, "error", outcome)) else outcome
+def _task_id(intent: Intent) -> Any:
+    return intent.dispatch_options.get("task_id", intent.id)
 
 
 def _publish_and_note(publish: Callable[[], Any], intent: Intent, published: list[Intent]) -> None:

@@ -25,9 +25,6 @@ _OF_CONNECTING = {"max_retries", "interval_start", "interval_step", "interval_ma
 class OneByOne:
     """Each message goes to the broker by itself, as always."""
 
-    #: Whether the broker has what `apply_async` has published.
-    sends_at_once = True
-
     def __init__(self, producer: Any, retries: bool) -> None:
         #: What to publish with: options of `apply_async`. (With `retry=False`, Kombu may try to connect for ever.)
         self.options = {"producer": producer} if retries else {"producer": producer, "retry_policy": {"max_retries": 0}}
@@ -45,8 +42,6 @@ class OneByOne:
 
 class Pipeline(OneByOne):
     """Kombu 5.7 keeps the messages, and they go to Redis together."""
-
-    sends_at_once = False
 
     def __init__(self, app: Celery, channel: Any) -> None:
         # A producer of its own: whatever interrupts, nothing is kept in one of the pool. Opening the batch was tried
@@ -71,8 +66,6 @@ class Pipeline(OneByOne):
 
 class Confirmed(OneByOne):
     """Messages go to RabbitMQ as they are published, and its confirms are waited for at the end."""
-
-    sends_at_once = False
 
     def __init__(self, app: Celery, connection: Any, channel: ConfirmingChannel) -> None:
         self.options = {"producer": app.amqp.Producer(channel, auto_declare=False), "retry": False}
@@ -99,13 +92,8 @@ class Confirmed(OneByOne):
 def open_batch(app: Celery, producer: Any, retries: bool) -> OneByOne:
     """Choose a way to publish, and make sure that the broker is there.
 
-    Args:
-        app: whose tasks are published.
-        producer: what to publish with.
-        retries: whether to try again if the broker is not there, as `task_publish_retry_policy` says.
-
     Raises:
-        kombu.exceptions.OperationalError: if the broker cannot be reached.
+        kombu.exceptions.OperationalError: if it cannot be reached, also when `retries` with Celery's retry policy.
     """
     connection = producer.connection
     if getattr(connection.transport, "Connection", None) is pyamqp.Connection:
