@@ -112,8 +112,9 @@ class LegacyTaskShim(AirlockTask):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        owner = next(base for base in cls.__mro__ if "apply_async" in vars(base))
-        if owner is cls or not issubclass(owner, LegacyTaskShim):
+        owner, below, *_ = (base for base in cls.__mro__ if "apply_async" in vars(base))
+        defers_already = owner is not cls and issubclass(owner, LegacyTaskShim)
+        if not defers_already or (owner is LegacyTaskShim and below is not Task):
             cls.apply_async = _deferring(owner.apply_async, _always, is_override=True)  # type: ignore[method-assign]
 
     def apply_async(self, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
@@ -253,12 +254,6 @@ def _run_intercepted(task: Task[..., Any], run: Callable[[], Any]) -> Any:
     return run_in_scope(task, run, new_scope)
 
 
-def _copy(signature: Any) -> Any:
-    if isinstance(signature, (chunks, xmap, xstarmap)):  # of which `clone` makes plain signatures
-        return type(signature).from_dict(signature, app=signature.app)
-    return signature.clone()
-
-
 def _enqueue(called: Any, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
     task_args, task_kwargs, options = _given(*args, **kwargs)
     name = airlock.Intent(called).name
@@ -303,7 +298,8 @@ def _calling_line(called: Any) -> FrameType:
 
     Only to be reported: nothing is decided by it.
     """
-    wrappers = {*_codes_of(type(called).apply_async), *_codes_of(type(called).delay)}
+    methods = (vars(cls).get(name) for cls in type(called).__mro__ for name in ("apply_async", "delay"))
+    wrappers = {code for method in methods for code in _codes_of(method)}
     frame: Any = inspect.currentframe()
     while frame.f_back is not None and (frame.f_code in wrappers or _package_of(frame) in _NOT_THE_USERS):
         frame = frame.f_back
