@@ -1,8 +1,8 @@
 """From `.delay()` to `airlock.enqueue()`: existing calls go through airlock, and say where they are.
 
 A call in a scope is the user's, unless Celery makes it. Celery publishes retries, callbacks, chains and replacements
-itself, and says so: such a call names the task whose child it is. What else it publishes, it does in few places, which
-are marked. Airlock's own dispatch runs in no scope.
+itself, and says so: such a call names the task whose child it is, or one of its own tasks makes it. What else it
+publishes, it does in few places, which are marked. Airlock's own dispatch runs in no scope.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import warnings
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery, Task, _state
+from celery import Celery, Task, _state, current_task
 from celery.backends.base import Backend
 from celery.beat import Scheduler
 from celery.canvas import Signature, chunks, xmap, xstarmap
@@ -62,12 +62,16 @@ def _is_in_scope() -> bool:
 
 
 def _is_celerys(called: Any, options: dict[str, Any]) -> bool:
-    """Whether Celery itself calls `apply_async`: it says whose child the task is, or the task is one of its own."""
+    """Whether Celery itself calls `apply_async`: it says whose child the task is, or has a task of its own do it."""
     if isinstance(called, Signature):
         options = {**called.options, **options}
-    elif called.name.startswith("celery."):
+    elif _is_celerys_task(called):
         return True
-    return bool(options.get("root_id") or options.get("parent_id"))
+    return bool(options.get("root_id") or options.get("parent_id") or _is_celerys_task(current_task))
+
+
+def _is_celerys_task(task: Any) -> bool:
+    return bool(task) and task.name.startswith("celery.")
 
 
 def _deferring(apply_async: Callable[..., Any], concerns: Callable[[Any], bool], is_override: bool) -> Any:
@@ -220,7 +224,7 @@ class _Intercept:
 
     def _wrap_runs(self, task: Any) -> None:
         cls = type(task)
-        if issubclass(cls, AirlockTask) or task.name.startswith("celery."):
+        if issubclass(cls, AirlockTask) or _is_celerys_task(task):
             return
         self._patches.append((cls, "run", *wrap_runs(cls, _run_intercepted)))
         if "_orig_run" in vars(task):  # autoretry has taken the `run` of before
