@@ -1,370 +1,227 @@
-"""What Celery itself publishes is published: in workers, in scopes that fail, and whoever wraps `apply_async`.
+"""What Celery itself publishes is published: here, all of it happens in a scope that fails and would take it along."""
 
-Everything here happens inside a scope that fails: whatever that takes for a call of user code is lost with it.
-"""
-
-from __future__ import annotations
-
-import functools
-import warnings
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+import contextlib
+from types import SimpleNamespace
 
 import pytest
-from celery import Celery, Task, chain, chord, group
+from celery import Task, chain, chord, group, signature
 from celery.beat import ScheduleEntry, Scheduler
 from celery.schedules import schedule
-from celery.signals import before_task_publish
 
 import airlock
 from airlock.integrations.celery import LegacyTaskShim, install_global_intercept
 from airlock.integrations.executors.celery import celery_executor
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
 
-    from celery.result import AsyncResult
-
-    from conftest import Waiting
-
-
-def wrapper_around(original: Any) -> Any:
-    """As instrumentations (Sentry, for one) wrap `Task.apply_async`."""
-
-    @functools.wraps(original)
-    def instrumented(*args: Any, **kwargs: Any) -> Any:
-        return original(*args, **kwargs)
-
-    return instrumented
-
-
-class ObjectAround:
-    """A wrapper that is an object, and passes for what it wraps: as `wrapt.FunctionWrapper` does."""
-
-    def __init__(self, wrapped: Any) -> None:
-        self.__wrapped__ = wrapped
-
-    def __get__(self, task: Any, task_cls: Any = None) -> Any:
-        return self if task is None else functools.partial(self, task)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.__wrapped__(*args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__wrapped__, name)
-
-
-@pytest.fixture(
-    params=[
-        "shim",
-        "shim, overridden",
-        "intercept",
-        "intercept, wrapped before",
-        "intercept, wrapped after",
-        "intercept, wrapped after by an object",
-        "intercept, overridden",
-        "intercept and shim, wrapped before, wrapped after, overridden",
-    ]
-)
-def task_cls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[Task]:
-    """The class of all tasks, Celery's own included, with each way to route old calls through airlock in turn.
-
-    And with what else there may be around `apply_async`, whoever was first.
-    """
-    if "wrapped before" in request.param:
-        monkeypatch.setattr(Task, "apply_async", wrapper_around(Task.apply_async))
+@pytest.fixture(params=["shim", "intercept", "intercept and shim, overridden"])
+def task_cls(request):
+    """The class of all tasks, Celery's own included: each way to route old calls through airlock in turn."""
     if "intercept" in request.param:
         install_global_intercept()
-    if "wrapped after" in request.param:
-        wrapper = ObjectAround if "by an object" in request.param else wrapper_around
-        monkeypatch.setattr(Task, "apply_async", wrapper(Task.apply_async))
     base = LegacyTaskShim if "shim" in request.param else Task
     if "overridden" not in request.param:
         return base
 
-    class Overriding(base):
-        abstract = True
-
-        def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-            return super().apply_async(args, kwargs, **options)
-
-        def retry(self, *args: Any, **kwargs: Any) -> Any:
-            return super().retry(*args, **kwargs)
-
-        def on_replace(self, sig: Any) -> Any:
-            return super().on_replace(sig)
-
-    return Overriding
+    override = {"abstract": True, "apply_async": lambda *args, **options: base.apply_async(*args, **options)}
+    return type("Overriding", (base,), override)
 
 
 @pytest.fixture
-def result_backend() -> str:
-    return "cache+memory://"
+def results(request, tmp_path):
+    """Settings for the result back end: in memory, unless a test is parametrized otherwise."""
+    match getattr(request, "param", "memory"):
+        case "redis":
+            broker = request.getfixturevalue("redis_broker").celery
+            return {name: value for name, value in broker.items() if name.startswith("result_backend")}
+        case "files":
+            return {"result_backend": tmp_path.as_uri()}
+    return {"result_backend": "cache+memory://"}
 
 
 @pytest.fixture
-def app(make_app: Callable[..., Celery], task_cls: type[Task], result_backend: str) -> Celery:
-    app = make_app({"result_backend": result_backend}, task_cls=task_cls)
+def app(make_app, task_cls, results):
+    app = make_app(results, task_cls=task_cls)
     app.set_current()
     app.set_default()
     return app
 
 
-class NeverMindError(Exception):
-    pass
+@pytest.fixture
+def shop(app):
+    """Tasks that take part in what Celery publishes; what some of them have seen is in `seen`."""
+    seen = []
+
+    @app.task
+    def add(x=0, y=0):
+        return x + y
+
+    @app.task
+    def total(numbers):
+        return sum(numbers)
+
+    @app.task
+    def note(what):
+        seen.append(what)
+
+    @app.task
+    def fail():
+        raise ValueError("no")
+
+    @app.task(bind=True)
+    def replaced(self, replacement):
+        self.replace(signature(replacement))
+
+    return SimpleNamespace(add=add, total=total, note=note, fail=fail, replaced=replaced, seen=seen)
 
 
-@contextmanager
-def failing_scope() -> Iterator[airlock.Scope]:
+@contextlib.contextmanager
+def failing_scope():
     """A scope that fails, and in which nothing was enqueued."""
-    with pytest.raises(NeverMindError), airlock.scope(executor=celery_executor) as scope:
-        yield scope
-        assert [intent.name for intent in scope.intents] == []
-        raise NeverMindError
+    with pytest.raises(ZeroDivisionError), airlock.scope(executor=celery_executor) as scope:
+        yield
+        assert scope.intents == []
+        raise ZeroDivisionError
 
 
 @pytest.fixture
-def work_off_in_a_failing_scope(work_off: Callable[[], list[str]]) -> Callable[[], list[str]]:
-    def run_all() -> list[str]:
-        with warnings.catch_warnings(), failing_scope():
-            warnings.simplefilter("error", DeprecationWarning)
+def work_off_in_failing_scope(work_off):
+    def run_all():
+        with failing_scope():
             return work_off()
 
     return run_all
 
 
-@pytest.fixture
-def add(app: Celery) -> Task:
-    @app.task
-    def add(x: int = 0, y: int = 0) -> int:
-        return x + y
+@pytest.fixture(params=["raise", "return", "throw=False", "autoretry"])
+def retrying(request, app):
+    """A task that needs three attempts, and returns their number: each way to ask for the next in turn."""
 
-    return add
-
-
-@pytest.fixture
-def total(app: Celery) -> Task:
-    @app.task
-    def total(numbers: list[int]) -> int:
-        return sum(numbers)
-
-    return total
-
-
-@pytest.mark.parametrize("how", ["raise", "return", "throw=False", "autoretry"])
-def test_retries(app: Celery, work_off_in_a_failing_scope: Callable[[], list[str]], how: str) -> None:
     @app.task(bind=True, autoretry_for=(LookupError,), default_retry_delay=0)
-    def order(self: Task) -> int:
+    def retrying(self):
         if self.request.retries < 2:
-            if how == "autoretry":
+            if request.param == "autoretry":
                 raise LookupError
-            if how == "raise":
-                raise self.retry(countdown=0)
-            if how == "return":
-                return self.retry((), {}, countdown=0)
-            self.retry(countdown=0, throw=False)
+            retry = self.retry((), {}, countdown=0, throw=request.param == "raise")
+            if request.param == "return":
+                return retry
         return self.request.retries
 
-    result = order.delay()
-    states = work_off_in_a_failing_scope()
-
-    assert len(states) == 3
-    if how != "throw=False":  # of which every attempt counts as a success
-        assert result.get(timeout=5) == 2
+    return retrying
 
 
-@pytest.mark.parametrize(
-    ("replacement", "result"),
-    [
-        (lambda add, total: add.s(1, 2), 3),
-        (lambda add, total: add.s(1, 2) | add.s(3), 6),
-        (lambda add, total: group(add.s(1, 2), add.s(3, 4)) | total.s(), 10),
-    ],
-    ids=["task", "chain", "chord"],
-)
-def test_replacements(
-    app: Celery,
-    add: Task,
-    total: Task,
-    work_off_in_a_failing_scope: Callable[[], list[str]],
-    replacement: Callable[[Task, Task], Any],
-    result: object,
-) -> None:
-    @app.task(bind=True)
-    def order(self: Task) -> None:
-        return self.replace(replacement(add, total))
+def test_retries(retrying, work_off_in_failing_scope):
+    retrying.delay()
 
-    promised = order.delay()
-    work_off_in_a_failing_scope()
-
-    assert promised.get(timeout=5) == result
+    assert len(work_off_in_failing_scope()) == 3
 
 
 @pytest.mark.parametrize(
     ("start", "result"),
     [
-        (lambda add, total: (add.s(1) | add.s(2) | add.s(3)).delay(), 6),
-        (lambda add, total: chain(add.s(1), group(add.s(2) | add.s(1), add.s(3)), total.s(), add.s(1)).delay(), 9),
-        (lambda add, total: add.map([1, 2]).delay(), [1, 2]),
+        (lambda shop: (shop.add.s(1) | shop.add.s(2) | shop.add.s(3)).delay(), 6),
+        (lambda shop: chain(shop.add.s(1), group(shop.add.s(2), shop.add.s(3)), shop.total.s()).delay(), 7),
+        (lambda shop: shop.replaced.delay(shop.add.s(1, 2)), 3),
+        (lambda shop: shop.replaced.delay(shop.add.s(1, 2) | shop.add.s(3)), 6),
+        (lambda shop: shop.replaced.delay(chord([shop.add.s(1, 2), shop.add.s(3, 4)], shop.total.s())), 10),
     ],
-    ids=["chain", "chord in a chain", "map"],
+    ids=["chain", "group in a chain", "replaced by a task", "replaced by a chain", "replaced by a chord"],
 )
-def test_next_steps_and_callbacks(
-    add: Task,
-    total: Task,
-    work_off_in_a_failing_scope: Callable[[], list[str]],
-    start: Callable[[Task, Task], AsyncResult],
-    result: object,
-) -> None:
-    promised = start(add, total)
-    work_off_in_a_failing_scope()
+def test_next_steps_and_replacements(shop, work_off_in_failing_scope, start, result):
+    promised = start(shop)
+    work_off_in_failing_scope()
 
     assert promised.get(timeout=5) == result
 
 
-class TestChordsWithoutNativeJoins:
-    """With most result back ends, a task of Celery's own waits for the header of a chord."""
+@pytest.mark.parametrize("results", ["memory", "files", "redis"], indirect=True)
+def test_chords(shop, work_off_in_failing_scope):
+    promised = (shop.add.si() | chord([shop.add.si(1), shop.add.si(2)], shop.total.s())).delay()
+    work_off_in_failing_scope()
 
-    @pytest.fixture
-    def result_backend(self, tmp_path: Path) -> str:
-        return tmp_path.as_uri()
-
-    @pytest.mark.parametrize("how", ["replace", "next step"])
-    def test_chords(
-        self, app: Celery, add: Task, total: Task, work_off_in_a_failing_scope: Callable[[], list[str]], how: str
-    ) -> None:
-        @app.task(bind=True)
-        def order(self: Task) -> None:
-            return self.replace(chord([add.s(1, 2), add.s(3, 4)], total.s()))
-
-        if how == "next step":
-            promised = (add.si() | chord([add.si(1, 2), add.si(3, 4)], total.s())).delay()
-        else:
-            promised = order.delay()
-        work_off_in_a_failing_scope()
-
-        assert promised.get(timeout=5) == 10
+    assert promised.get(timeout=5) == 3
 
 
-@pytest.mark.parametrize("several", [False, True])
-def test_links(add: Task, work_off_in_a_failing_scope: Callable[[], list[str]], several: bool) -> None:
-    linked = [add.s(10).set(task_id="linked")]
-    if several:
-        linked += [add.s(20), group(add.s(30), add.s(40))]
+@pytest.mark.parametrize("results", ["files"], indirect=True)
+def test_chords_that_a_task_of_celerys_own_joins(shop, work_off_in_failing_scope):
+    promised = chord([shop.add.si(1), shop.add.si(2)], shop.total.s()).delay()
+    work_off_in_failing_scope()
 
-    add.apply_async((1,), link=linked)
-    states = work_off_in_a_failing_scope()
-
-    assert states == ["SUCCESS"] * (5 if several else 2)
+    assert promised.get(timeout=5) == 3
 
 
-def test_links_of_failures(app: Celery, work_off_in_a_failing_scope: Callable[[], list[str]]) -> None:
-    told = []
+@pytest.mark.parametrize("results", ["redis"], indirect=True)
+def test_additions_to_a_chord(app, shop, work_off_in_failing_scope):
+    @app.task(bind=True)
+    def grow(self):
+        self.add_to_chord(shop.add.s(1, 2))
+        return 10
 
-    @app.task
-    def note(task_id: str) -> None:
-        told.append(task_id)
+    promised = (shop.add.si() | chord([grow.si()], shop.total.s())).delay()
+    work_off_in_failing_scope()
 
-    @app.task
-    def order() -> None:
-        raise ValueError("no")
-
-    promised = order.apply_async(link_error=note.s())
-    states = work_off_in_a_failing_scope()
-
-    assert states[0] == "FAILURE"
-    assert told == [promised.id]
+    assert promised.get(timeout=5) == 13
 
 
-def test_a_failure_in_a_chord_reaches_its_body(
-    app: Celery, total: Task, work_off_in_a_failing_scope: Callable[[], list[str]]
-) -> None:
-    told = []
+def test_links(shop, work_off_in_failing_scope):
+    links = [shop.note.si(1), group(shop.note.si(2), shop.note.si(3))]
 
-    @app.task
-    def note(task_id: str) -> None:
-        told.append(task_id)
+    shop.add.apply_async(link=links)
+    work_off_in_failing_scope()
 
-    @app.task
-    def order() -> None:
-        raise ValueError("no")
-
-    promised = chord([order.s()], total.s().on_error(note.s())).delay()
-    work_off_in_a_failing_scope()
-
-    assert told == [promised.id]
+    assert sorted(shop.seen) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("registered", [True, False], ids=["registered task", "task of another process"])
-def test_what_beat_sends(app: Celery, waiting: Waiting, add: Task, registered: bool) -> None:
-    scheduler = Scheduler(app, lazy=True)
-    entry = ScheduleEntry(
-        name="every now and then",
-        task=add.name if registered else "elsewhere.add",
-        schedule=schedule(1, app=app),
-        args=(1,),
-        options={"priority": 3},
-        app=app,
-    )
+@pytest.mark.parametrize("where", ["task", "chord"])
+def test_links_of_failures(shop, work_off_in_failing_scope, where):
+    if where == "task":
+        promised = shop.fail.apply_async(link_error=shop.note.s())
+    else:
+        promised = chord([shop.fail.s()], shop.total.s().on_error(shop.note.s())).delay()
+    work_off_in_failing_scope()
+
+    assert shop.seen == [promised.id]
+
+
+def test_retries_of_an_eager_run(retrying):
+    with failing_scope():
+        assert retrying.apply().state in {"SUCCESS", "RETRY"}
+
+
+def test_links_of_an_eager_run(shop, work_off):
+    with failing_scope():
+        shop.add.apply(link=[shop.note.si(1), group(shop.note.si(2), shop.note.si(3))])
+        shop.fail.apply(link_error=shop.note.si("failed"))
+    work_off()
+
+    assert sorted(shop.seen, key=str) == [1, 2, 3, "failed"]
+
+
+@pytest.mark.parametrize("task", ["shop.ship", "elsewhere.ship"], ids=["registered", "of another process"])
+@pytest.mark.parametrize("task_cls", [Task], ids=["intercept"])  # a shim alone does not know beat
+def test_what_beat_sends(app, waiting, task):
+    install_global_intercept()
+
+    @app.task(name="shop.ship")
+    def ship(): ...
+
+    entry = ScheduleEntry(name="daily", task=task, schedule=schedule(1, app=app), app=app)
 
     with failing_scope():
-        scheduler.apply_async(entry)
-        scheduler.apply_entry(entry)
+        Scheduler(app, lazy=True).apply_entry(entry)
 
-    assert waiting.calls() == [("add", [1])] * 2
-
-
-def test_what_airlock_dispatches(waiting: Waiting, add: Task, total: Task) -> None:
-    intents = []
-    with pytest.raises(NeverMindError), airlock.scope(executor=celery_executor) as scope:
-        for task in (add, add.name, add.s(), add.s() | add.s(2), group(add.s()), chord([add.s()], total.s())):
-            airlock.enqueue(task)
-        intents = scope.intents
-        raise NeverMindError
-
-    with failing_scope():
-        for intent in intents:
-            celery_executor(intent)
-
-    assert [name for name, _ in waiting.calls()] == ["add"] * 6
+    assert waiting.calls() == [("ship", [])]
 
 
-def test_what_is_dispatched_while_another_scope_is_open(waiting: Waiting, add: Task) -> None:
+def test_what_airlock_dispatches(waiting, shop):
     class LettingThrough(airlock.Scope):
-        def before_descendant_flushes(
-            self, exiting_scope: airlock.Scope, intents: list[airlock.Intent]
-        ) -> list[airlock.Intent]:
+        def before_descendant_flushes(self, exiting_scope, intents):
             return intents
 
-    with pytest.raises(NeverMindError), airlock.scope(_cls=LettingThrough):
+    add = shop.add
+    with pytest.raises(ZeroDivisionError), airlock.scope(_cls=LettingThrough):
         with airlock.scope(executor=celery_executor):
-            airlock.enqueue(add, 1)
-        raise NeverMindError
+            for task in (add, add.name, add.s(), add.s() | add.s(2), group(add.s()), chord([add.s()], shop.total.s())):
+                airlock.enqueue(task)
+        raise ZeroDivisionError
 
-    assert waiting.calls() == [("add", [1])]
-
-
-def test_what_send_task_sends(app: Celery, waiting: Waiting, add: Task) -> None:
-    with failing_scope():
-        app.send_task(add.name, (1,))
-
-    assert waiting.calls() == [("add", [1])]
-
-
-def test_handlers_of_publishing_that_send_do_so_in_the_scope(waiting: Waiting, add: Task, total: Task) -> None:
-    # The other way round: what a handler of the user's sends is the user's, although Celery has called the handler.
-    sent = []
-
-    def audit(sender: str, **_: Any) -> None:
-        if sender == add.name and not sent:
-            sent.append(total.delay([1]))
-
-    before_task_publish.connect(audit)
-    with warnings.catch_warnings(), airlock.scope(executor=celery_executor) as scope:
-        warnings.simplefilter("ignore", DeprecationWarning)
-        celery_executor(airlock.enqueue(add, 1))
-        assert [intent.name for intent in scope.intents] == ["add", "total"]
-    before_task_publish.disconnect(audit)
-
-    assert [name for name, _ in waiting.calls()] == ["add", "add", "total"]
+    assert [name for name, _ in waiting.calls()] == ["add"] * 6

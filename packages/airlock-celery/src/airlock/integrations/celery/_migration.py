@@ -1,8 +1,8 @@
 """From `.delay()` to `airlock.enqueue()`: existing calls go through airlock, and say where they are.
 
 A call in a scope is the user's, unless Celery makes it. Celery publishes retries, callbacks, chains and replacements
-itself, and says so: such a call names the task whose child it is. What else it publishes, it does in few places, which
-are marked. Airlock's own dispatch runs in no scope.
+itself, and says so: such a call names the task whose child it is, or one of its own tasks makes it. What else it
+publishes, it does in few places, which are marked. Airlock's own dispatch runs in no scope.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import warnings
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery, Task, _state
+from celery import Celery, Task, _state, current_task
 from celery.backends.base import Backend
 from celery.beat import Scheduler
 from celery.canvas import Signature, chunks, xmap, xstarmap
@@ -62,12 +62,16 @@ def _is_in_scope() -> bool:
 
 
 def _is_celerys(called: Any, options: dict[str, Any]) -> bool:
-    """Whether Celery itself calls `apply_async`: it says whose child the task is, or the task is one of its own."""
+    """Whether Celery itself calls `apply_async`: it says whose child the task is, or has a task of its own do it."""
     if isinstance(called, Signature):
         options = {**called.options, **options}
-    elif called.name.startswith("celery."):
+    elif _is_celerys_task(called):
         return True
-    return bool(options.get("root_id") or options.get("parent_id"))
+    return bool(options.get("root_id") or options.get("parent_id") or _is_celerys_task(current_task))
+
+
+def _is_celerys_task(task: Any) -> bool:
+    return bool(task) and task.name.startswith("celery.")
 
 
 def _deferring(apply_async: Callable[..., Any], concerns: Callable[[Any], bool], is_override: bool) -> Any:
@@ -112,8 +116,9 @@ class LegacyTaskShim(AirlockTask):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        owner = next(base for base in cls.__mro__ if "apply_async" in vars(base))
-        if owner is cls or not issubclass(owner, LegacyTaskShim):
+        owner, below, *_ = (base for base in cls.__mro__ if "apply_async" in vars(base))
+        defers_already = owner is not cls and issubclass(owner, LegacyTaskShim)
+        if not defers_already or (owner is LegacyTaskShim and below is not Task):
             cls.apply_async = _deferring(owner.apply_async, _always, is_override=True)  # type: ignore[method-assign]
 
     def apply_async(self, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
@@ -219,7 +224,7 @@ class _Intercept:
 
     def _wrap_runs(self, task: Any) -> None:
         cls = type(task)
-        if issubclass(cls, AirlockTask) or task.name.startswith("celery."):
+        if issubclass(cls, AirlockTask) or _is_celerys_task(task):
             return
         self._patches.append((cls, "run", *wrap_runs(cls, _run_intercepted)))
         if "_orig_run" in vars(task):  # autoretry has taken the `run` of before
@@ -251,12 +256,6 @@ def _run_intercepted(task: Task[..., Any], run: Callable[[], Any]) -> Any:
     if _installed is None or not _installed.wraps_run_of(task):
         return run()
     return run_in_scope(task, run, new_scope)
-
-
-def _copy(signature: Any) -> Any:
-    if isinstance(signature, (chunks, xmap, xstarmap)):  # of which `clone` makes plain signatures
-        return type(signature).from_dict(signature, app=signature.app)
-    return signature.clone()
 
 
 def _enqueue(called: Any, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
@@ -303,7 +302,8 @@ def _calling_line(called: Any) -> FrameType:
 
     Only to be reported: nothing is decided by it.
     """
-    wrappers = {*_codes_of(type(called).apply_async), *_codes_of(type(called).delay)}
+    methods = (vars(cls).get(name) for cls in type(called).__mro__ for name in ("apply_async", "delay"))
+    wrappers = {code for method in methods for code in _codes_of(method)}
     frame: Any = inspect.currentframe()
     while frame.f_back is not None and (frame.f_code in wrappers or _package_of(frame) in _NOT_THE_USERS):
         frame = frame.f_back
