@@ -10,7 +10,6 @@ import datetime as dt
 import json
 import re
 import secrets
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,11 +27,10 @@ from services import RUN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from celery import Celery
 
-TRANSPORTS = ["memory", "filesystem", "redis", "rabbitmq", "rabbitmq with confirms"]
+TRANSPORTS = ["memory", "redis", "rabbitmq", "rabbitmq with confirms"]
 
 #: With Kombu 5.7, what goes to Redis goes together, and fails together.
 CAN_BATCH = hasattr(Producer, "batch")
@@ -44,14 +42,9 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def settings(transport: str, request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+def settings(transport: str, request: pytest.FixtureRequest) -> dict[str, Any]:
     """Settings of an app whose broker is of this transport."""
     own: dict[str, Any] = {"task_default_queue": f"{RUN}.batches-{secrets.token_hex(4)}"}
-    if transport == "filesystem":
-        (tmp_path / "messages").mkdir()
-        folders = {f"data_folder_{way}": str(tmp_path / "messages") for way in ("in", "out")}
-        control = {"control_folder": str(tmp_path / "control")}
-        return {**own, "broker_url": "filesystem://", "broker_transport_options": folders | control}
     if transport == "redis":
         return request.getfixturevalue("redis_broker").celery | own
     if transport.startswith("rabbitmq"):
@@ -70,26 +63,6 @@ class Recording(Task):
         return super().apply_async(*args, **kwargs)
 
 
-class Strict(Task):
-    """Tasks that take no option but these."""
-
-    def apply_async(self, args: Any = None, kwargs: Any = None, task_id: str | None = None) -> Any:
-        return super().apply_async(args, kwargs, task_id=task_id)
-
-
-class Twice(Task):
-    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        super().apply_async(args, {"which": "first"}, **options | {"task_id": f"{options['task_id']}-too"})
-        return super().apply_async(args, kwargs, **options)
-
-
-class Cautious(Task):
-    """Tasks that are not published at all."""
-
-    def apply_async(self, *args: Any, **kwargs: Any) -> Any:
-        return None
-
-
 def notify(*args: Any, **kwargs: Any) -> None:
     """Nobody runs it."""
 
@@ -104,12 +77,8 @@ class Shop:
 
     @property
     def keeps_order(self) -> bool:
-        """Whether messages arrive in order.
-
-        In files they do not, within a millisecond; nor on RabbitMQ, of what is confirmed and what is not.
-        """
-        url, options = self.app.conf.broker_url, self.app.conf.broker_transport_options
-        return url != "filesystem://" and (not url.startswith("amqp") or options["confirm_publish"])
+        """Whether messages arrive in order. On RabbitMQ they need not, of what is confirmed and what is not."""
+        return self.app.conf.broker_transport_options.get("confirm_publish", True)
 
     def take(self) -> list[Any]:
         """Take all that waits in the queues."""
@@ -154,7 +123,7 @@ def shop(make_app: Callable[..., Celery], settings: dict[str, Any]) -> Iterator[
     # So that what is counted from now is the same twice.
     now = dt.datetime.now(dt.UTC)
     app.now = lambda: now
-    for base in (Task, Recording, Strict, Twice, Cautious):
+    for base in (Task, Recording):
         app.task(name=f"notify_{base.__name__.lower()}", base=base)(notify)
     app.task(name="notify_by_route")(notify)
     app.task(name="notify_with_options", priority=5, expires=100, serializer="pickle", compression="zlib")(notify)
@@ -199,9 +168,6 @@ def wishes_of(app: Celery) -> dict[str, list[Wish]]:
     def wish(task: Any = notify, *args: Any, **options: Any) -> Wish:
         return (task, args, {}, options)
 
-    def others(kind: str) -> list[Wish]:
-        return [wish(app.tasks[f"notify_{kind}"], 1), wish(), wish(app.tasks[f"notify_{kind}"], 2)]
-
     return {
         "plain": [(notify, (number, "ä"), {"key": {"n": [None, 1.5]}}, {}) for number in range(20)],
         "times": [
@@ -241,10 +207,7 @@ def wishes_of(app: Celery) -> dict[str, list[Wish]]:
         "passing queues": [wish(queue=f"{default}-{name}") for name in ("passing", "expiring", "passing", "expiring")],
         "large": [wish(notify, "x" * size) for size in (1, 200_000, 131_064, 1)],
         "timeouts": [wish(), wish(timeout=5), wish()],
-        "recording": others("recording"),
-        "strict": others("strict"),
-        "twice": others("twice"),
-        "cautious": others("cautious"),
+        "overrides": [wish(app.tasks["notify_recording"], 1), wish(), wish(app.tasks["notify_recording"], 2)],
     }
 
 
@@ -279,20 +242,8 @@ def seen_of(shop: Shop, publish: Callable[..., None], case: str) -> tuple[list[s
 
 CASES = [
     *("plain", "times", "queues", "routing", "routes", "priorities", "serialisers", "compression", "headers"),
-    *(
-        "passing queues",
-        "properties",
-        "limits",
-        "links",
-        "task options",
-        "names",
-        "signatures",
-        "stamps",
-        "canvas",
-        "large",
-        "timeouts",
-    ),
-    *("recording", "strict", "twice", "cautious"),
+    *("properties", "limits", "links", "task options", "names", "signatures", "stamps", "canvas", "passing queues"),
+    *("large", "timeouts", "overrides"),
 ]
 
 
@@ -520,24 +471,6 @@ def test_a_flush_in_an_override_goes_out_in_its_turn(shop: Shop, inner: list[str
 
     assert seen == [["1", "2", *inner]]
     assert told(shop) == ["3", "4", "5"]
-
-
-def test_other_threads_publish_at_once(shop: Shop) -> None:
-    seen = []
-
-    class Threaded(Task):
-        def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-            thread = threading.Thread(target=shop.app.tasks["notify_task"].delay, args=("from the thread",))
-            thread.start()
-            thread.join()
-            seen.append(told(shop))
-            return super().apply_async(args, kwargs, **options)
-
-    threaded = shop.app.task(name="notify_threaded", base=Threaded)(notify)
-    left_with(shop, (threaded, ("1",), {}, {}), *notices(shop, "2")).flush()
-
-    assert seen == [["from the thread"]]
-    assert told(shop) == ["1", "2"]
 
 
 def test_a_subclass_that_looks_at_each_intent_goes_on_doing_so(shop: Shop) -> None:

@@ -13,9 +13,9 @@ from unittest.mock import Mock
 from uuid import UUID
 
 import pytest
-from celery import Celery, Task, chain, chord, group, signature
+from celery import Celery, Task, chain, chord, group
 from celery.signals import before_task_publish
-from kombu.exceptions import EncodeError, OperationalError
+from kombu.exceptions import OperationalError
 
 import airlock
 from airlock.integrations.executors.celery import CeleryExecutor, celery_executor
@@ -98,21 +98,6 @@ def test_a_name_that_is_registered_is_published_as_that_task(app: Celery, waitin
     assert message.content_type == "application/x-python-serialize"
 
 
-def test_an_unregistered_name_is_published_as_send_task_does(app: Celery, waiting: Waiting) -> None:
-    app.send_task("elsewhere.ship", (1,), {"fast": True}, task_id="by-hand", countdown=60)
-    with airlock.scope(executor=celery_executor):
-        intent = airlock.enqueue("elsewhere.ship", 1, fast=True, _dispatch_options={"countdown": 60})
-
-    by_hand, by_airlock = waiting.take()
-    assert by_airlock.payload == by_hand.payload
-    assert by_airlock.headers["id"] == intent.id
-    own = {"id", "root_id", "eta"}
-    assert {key: value for key, value in by_airlock.headers.items() if key not in own} == {
-        key: value for key, value in by_hand.headers.items() if key not in own
-    }
-    assert by_airlock.headers["eta"] >= by_hand.headers["eta"]
-
-
 def test_names_belong_to_the_current_app_or_to_the_given_one(
     app: Celery, make_app: Callable[..., Celery], waiting: Waiting
 ) -> None:
@@ -125,24 +110,6 @@ def test_names_belong_to_the_current_app_or_to_the_given_one(
 
     dispatch("sums.add")
     assert len(waiting.take()) == 1
-
-
-def test_a_signature_is_published_with_its_arguments_and_options(waiting: Waiting, add: Task) -> None:
-    with airlock.scope(executor=celery_executor):
-        intent = airlock.enqueue(add.s(2).set(priority=5), 1)
-
-    (message,) = waiting.take()
-    assert message.payload[0] == [1, 2]  # as in `add.s(2).delay(1)`
-    assert message.headers["id"] == intent.id
-    assert message.properties["priority"] == 5
-
-
-@pytest.mark.parametrize("canvas", [lambda s: s, lambda s: s | signature("elsewhere.next"), lambda s: group(s)])
-@pytest.mark.usefixtures("app")
-def test_a_signature_of_an_unregistered_name_is_published(waiting: Waiting, canvas: Callable[[Any], Any]) -> None:
-    dispatch(canvas(signature("elsewhere.ship", args=(1,))))
-
-    assert waiting.calls() == [("ship", [1])]
 
 
 def test_a_chain_has_the_id_in_its_last_task(waiting: Waiting, add: Task, work_off: Callable[[], list[str]]) -> None:
@@ -220,21 +187,6 @@ def test_any_other_callable_is_called_in_place(app: Celery, waiting: Waiting) ->
     assert waiting.take() == []
 
 
-def test_what_a_called_callable_raises_propagates(waiting: Waiting, add: Task) -> None:
-    def explode() -> None:
-        raise ValueError("no")
-
-    with pytest.raises(ValueError, match="no") as raised, airlock.scope(executor=celery_executor) as scope:
-        sent = airlock.enqueue(add, 1)
-        failed = airlock.enqueue(explode)
-        unsent = airlock.enqueue(add, 2)
-
-    assert "explode" in "".join(raised.value.__notes__)
-    assert scope.dispatched_intents == [sent]
-    assert scope.undispatched_intents == [failed, unsent]
-    assert waiting.calls() == [("add", [1])]
-
-
 # Dispatch options
 
 
@@ -254,12 +206,6 @@ def test_dispatch_options_go_to_apply_async_untouched(app: Celery) -> None:
         intent = airlock.enqueue(recorded, 1, x=2, _dispatch_options=options)
 
     assert received == [(((1,), {"x": 2}), {"task_id": intent.id, **options})]
-
-
-def test_a_task_id_among_the_options_wins(waiting: Waiting, add: Task) -> None:
-    dispatch(add, _dispatch_options={"task_id": "mine"})
-
-    assert waiting.take()[0].headers["id"] == "mine"
 
 
 # Eager apps
@@ -308,38 +254,6 @@ def test_a_name_is_taken_where_an_enclosing_scope_has_the_celery_executor(waitin
 
 class Unheard:
     """Something no serializer has heard of."""
-
-
-@pytest.mark.parametrize("kind", ["task", "signature", "chain", "group", "chord", "name"])
-def test_an_argument_that_cannot_be_serialised_harms_no_other_intent(
-    waiting: Waiting, add: Task, total: Task, kind: str
-) -> None:
-    make: dict[str, Callable[[Any], Any]] = {
-        "task": lambda _: add,
-        "signature": add.s,
-        "chain": lambda x: add.s(x) | add.s(1),
-        "group": lambda x: group(add.s(x)),
-        "chord": lambda x: chord([add.s(x)], total.s()),
-        "name": lambda _: "sums.add",
-    }
-    unheard = Unheard()
-    canvas = make[kind](unheard)
-    args = [unheard] if kind in ("task", "name") else []
-    with pytest.raises(EncodeError) as raised, airlock.scope(executor=celery_executor) as scope:
-        before = airlock.enqueue(add, 1)
-        broken = airlock.enqueue(canvas, *args, _origin="orders.py:7")
-        after = airlock.enqueue(add, 2)
-
-    told = "\n".join([str(raised.value), *raised.value.__notes__])
-    assert "Unheard" in told
-    assert broken.name in told
-    assert "orders.py:7" in told
-    assert scope.dispatched_intents == [before]
-    assert scope.undispatched_intents == [broken, after]
-    assert waiting.calls() == [("add", [1])]
-    for intent in scope.undispatched_intents[1:]:
-        celery_executor(intent)
-    assert waiting.calls() == [("add", [2])]
 
 
 @pytest.mark.parametrize("by_name", [False, True], ids=["task", "name"])
@@ -548,15 +462,6 @@ def test_the_documented_retry_policy_is_taken_as_it_is(make_app: Callable[..., C
 
     with pytest.raises(OperationalError), airlock.scope(executor=celery_executor):
         airlock.enqueue(add)
-
-
-def test_after_a_failed_dispatch_the_next_one_works(waiting: Waiting, add: Task) -> None:
-    executor = CeleryExecutor()
-    for argument in (1, Unheard(), 2):
-        with contextlib.suppress(EncodeError), airlock.scope(executor=executor):
-            airlock.enqueue(add, argument)
-
-    assert waiting.calls() == [("add", [1]), ("add", [2])]
 
 
 # Who it is

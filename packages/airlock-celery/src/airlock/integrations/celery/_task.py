@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from celery import Celery
+    from celery.contrib.django.task import DjangoTask
 
     from airlock import Executor, Policy, Scope
 
-    _Task = Task[..., Any]
+    _Task = DjangoTask[..., Any]
 else:
     try:
         from celery.contrib.django.task import DjangoTask as _Task  # what Celery gives a Django project
@@ -209,7 +210,7 @@ def _run_airlock_task(task: AirlockTask, run: Callable[[], Any]) -> Any:
 
 
 def run_in_scope(
-    task: _Task,
+    task: Task[..., Any],
     run: Callable[[], Any],
     make_scope: Callable[[], Scope],
     should_flush: Callable[[BaseException | None], bool] | None = None,
