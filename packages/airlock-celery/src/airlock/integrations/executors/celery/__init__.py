@@ -192,16 +192,15 @@ class CeleryExecutor:
     def _app_of(self, intent: Intent, is_plain: Callable[[Celery], bool]) -> Celery | None:
         """The app over whose producer the intent can be published together with others, if there is one."""
         try:
-            called = self._to_publish(intent.task)
+            called: Any = self._to_publish(intent.task)
             if not isinstance(called, Task) and not (type(called) is Signature and _OWN_WAY.isdisjoint(called.options)):
                 return None
             task = _task_of(called)
-            app: Celery = called.app
             is_overridden = task is not None and _overrides_apply_async(task)
-            goes_along = not is_overridden and is_plain(app) and _OWN_WAY.isdisjoint(intent.dispatch_options)
+            goes_along = not is_overridden and is_plain(called.app) and _OWN_WAY.isdisjoint(intent.dispatch_options)
         except Exception:  # as when the settings of an app cannot be loaded: `apply_async` will say so
             return None
-        return app if goes_along else None
+        return called.app if goes_along else None
 
     def __repr__(self) -> str:
         return "celery_executor" if self is celery_executor else f"CeleryExecutor({self._app!r})"

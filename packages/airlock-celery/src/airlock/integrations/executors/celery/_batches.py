@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from amqp.exceptions import MessageNacked
@@ -44,11 +45,8 @@ class Pipeline(OneByOne):
     """Kombu 5.7 keeps the messages, and they go to Redis together."""
 
     def __init__(self, app: Celery, channel: Any) -> None:
-        # A producer of its own: whatever interrupts, nothing is kept in one of the pool. Opening the batch was tried
-        # with patience; if the connection breaks now, it cannot go on with another.
-        producer: Any = app.amqp.Producer(channel, auto_declare=False)
-        self.options = {"producer": producer, "retry": False}
-        self._batch = producer.batch(max_size=sys.maxsize)  # how many go together is up to the executor
+        self.options = _of_its_own(app, channel)
+        self._batch = self.options["producer"].batch(max_size=sys.maxsize)  # how many go together is up to the executor
 
     def __enter__(self) -> Pipeline:
         self._batch.__enter__()
@@ -68,7 +66,7 @@ class Confirmed(OneByOne):
     """Messages go to RabbitMQ as they are published, and its confirms are waited for at the end."""
 
     def __init__(self, app: Celery, connection: Any, channel: ConfirmingChannel) -> None:
-        self.options = {"producer": app.amqp.Producer(channel, auto_declare=False), "retry": False}
+        self.options = _of_its_own(app, channel)
         self._connection = connection
         self._channel = channel
 
@@ -101,8 +99,8 @@ def open_batch(app: Celery, producer: Any, retries: bool) -> OneByOne:
         if channel is not None:
             return Confirmed(app, connection, channel)
     elif getattr(producer, "supports_batch_publish", False):
-        # A batch goes to Redis when it is too late to try again.
-        _ensured(app, producer, retries, lambda: _look_at(producer.channel.pool))
+        # A batch goes out when it is too late to try again. So redis-py looks before whether its connection is there.
+        _ensured(app, producer, retries, lambda: (pool := producer.channel.pool).release(pool.get_connection()))
         return Pipeline(app, producer.channel)
     return OneByOne(producer, retries)
 
@@ -121,6 +119,9 @@ def _ensured(app: Celery, producer: Any, retries: bool, function: Callable[[], A
         raise
 
 
-def _look_at(pool: Any) -> None:
-    """Have redis-py look whether its connection is still there, and make it anew if not. Redis is not asked."""
-    pool.release(pool.get_connection())
+def _of_its_own(app: Celery, channel: Any) -> dict[str, Any]:
+    # Not one of the pool: whatever interrupts, nothing is left in it. If the connection breaks, the batch is over.
+    producer: Any = app.amqp.Producer(channel, auto_declare=False)
+    # For each message Kombu would copy its queue and exchange, only to find that they are declared.
+    producer.maybe_declare = cache(producer.maybe_declare)
+    return {"producer": producer, "retry": False}
