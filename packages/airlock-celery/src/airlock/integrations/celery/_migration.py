@@ -119,7 +119,7 @@ class LegacyTaskShim(AirlockTask):
         owner, below, *_ = (base for base in cls.__mro__ if "apply_async" in vars(base))
         defers_already = owner is not cls and issubclass(owner, LegacyTaskShim)
         if not defers_already or (owner is LegacyTaskShim and below is not Task):
-            cls.apply_async = _deferring(owner.apply_async, _always, is_override=True)  # type: ignore[method-assign]
+            cls.apply_async = _deferring(cls.apply_async, _always, is_override=True)  # type: ignore[method-assign]
 
     def apply_async(self, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
         """As in Celery, but for calls of user code in a scope."""
