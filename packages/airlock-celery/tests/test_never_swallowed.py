@@ -135,8 +135,8 @@ def test_next_steps_and_replacements(shop, work_off_in_failing_scope, start, res
     indirect=True,
 )
 def test_chords(shop, work_off_in_failing_scope):
-    joined = chord([shop.add.si(1), shop.add.si(2)], shop.total.s())
-    promised = [joined.delay(), (shop.add.si() | joined.clone()).delay()]
+    first, second = (chord([shop.add.si(1), shop.add.si(2)], shop.total.s()) for _ in range(2))
+    promised = [first.delay(), (shop.add.si() | second).delay()]
     work_off_in_failing_scope()
 
     assert [result.get(timeout=5) for result in promised] == [3, 3]
