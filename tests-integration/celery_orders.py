@@ -196,6 +196,8 @@ def make_app(settings: Mapping[str, Any], task_cls: str = "Task") -> Celery:
             case "takes too long, and makes do":
                 with suppress(SoftTimeLimitExceeded):
                     time.sleep(60)
+            case "takes too long to dispatch":
+                airlock.enqueue(lambda: handshake.first_time(task_id, "dispatching") and time.sleep(60))
             case "is killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "is killed once" if handshake.first_time(task_id, "died"):

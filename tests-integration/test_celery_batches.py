@@ -6,18 +6,19 @@ import ssl
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
-from celery import Celery, Task, group
+from celery import Celery, Task
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.signals import before_task_publish
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
 import airlock
-from airlock.integrations.executors import _celery_batch
 from airlock.integrations.executors import celery as celery_executors
 from airlock.integrations.executors.celery import CeleryExecutor
 from own_brokers import OwnRabbitMQ, OwnRedis, Proxy, soon, url
@@ -180,29 +181,14 @@ def test_a_connection_that_is_cut_while_messages_go_out(sender: Sender, proxy: P
     check_next_flush(sender, *undispatched)
 
 
-def test_a_connection_that_is_cut_before_any_answer_comes(sender: Sender, proxy: Proxy, size: int) -> None:
+def test_a_connection_that_is_cut_before_all_is_answered(sender: Sender, proxy: Proxy, size: int) -> None:
     proxy.cut_after_answers(1)
 
     with soon(), pytest.raises(OperationalError):
         sender.flush(*FLUSH)
 
-    # RabbitMQ may answer the first part before the last one was written.
     dispatched, undispatched, unknown = check_account(sender, FLUSH)
     assert dispatched == []
-    assert unknown
-    check_next_flush(sender, *undispatched)
-
-
-@pytest.mark.parametrize("transport", ["redis", "rabbitmq with confirms"], indirect=True)
-def test_what_was_answered_before_the_connection_is_cut_is_accepted(sender: Sender, proxy: Proxy, size: int) -> None:
-    # The first answer of RabbitMQ has 21 bytes, and is for one message or some. Redis answers each in 4 bytes or 6.
-    proxy.cut_after_answers(22)
-
-    with soon(), pytest.raises(OperationalError):
-        sender.flush(*FLUSH)
-
-    dispatched, undispatched, unknown = check_account(sender, FLUSH)
-    assert dispatched
     assert unknown
     check_next_flush(sender, *undispatched)
 
@@ -215,10 +201,9 @@ def test_a_cut_ends_a_large_flush_at_the_part_that_was_on_its_way(sender: Sender
         sender.flush(*flushed)
 
     dispatched, undispatched, unknown = check_account(sender, flushed)
-    assert dispatched[:1000] == list(range(2000, 3000))
-    assert max(unknown) < 4000
-    # On RabbitMQ the cut may be noticed before the last of that part was written.
-    assert undispatched == list(range(max(unknown) + 1, 5000))
+    assert dispatched == list(range(2000, 3000))
+    assert undispatched[-1000:] == list(range(4000, 5000))
+    assert 3000 in unknown
     check_next_flush(sender, *undispatched)
 
 
@@ -230,6 +215,7 @@ def test_a_connection_that_was_lost_meanwhile_is_made_anew_before_anything_is_se
     check_next_flush(sender)
 
 
+@pytest.mark.parametrize("transport", ["redis"], indirect=True)
 @pytest.mark.usefixtures("size")
 def test_a_connection_that_is_lost_before_anything_is_sent_is_made_anew(sender: Sender, proxy: Proxy) -> None:
     def lose(body: Any, **_: Any) -> None:
@@ -243,30 +229,6 @@ def test_a_connection_that_is_lost_before_anything_is_sent_is_made_anew(sender: 
         before_task_publish.disconnect(lose)
 
     assert check_account(sender, range(100, 108)) == (list(range(100, 108)), [], [])
-
-
-@pytest.mark.usefixtures("size")
-def test_a_connection_that_is_lost_while_a_queue_is_declared_is_made_anew(
-    sender: Sender, proxy: Proxy, transport: str
-) -> None:
-    other = f"{sender.app.conf.task_default_queue}-other"
-
-    def lose(body: Any, **_: Any) -> None:
-        if body[0][0] == 2:
-            proxy.cut()
-
-    before_task_publish.connect(lose)
-    try:
-        with airlock.scope(executor=sender.executor) as scope:
-            for number in (1, 2, 3):
-                options = {"queue": other} if number == 2 else {}
-                airlock.enqueue(sender.notify, number, "", _dispatch_options=options)
-    finally:
-        before_task_publish.disconnect(lose)
-
-    assert scope.undispatched_intents == []
-    assert sender.arrived(2) == [1, 3]
-    assert sender.arrived(1, other) == [2]
 
 
 @contextmanager
@@ -285,82 +247,25 @@ def at(number: int, do: Callable[[], None]) -> Iterator[None]:
 
 @pytest.mark.usefixtures("size")
 @pytest.mark.parametrize("transport", ["rabbitmq", "rabbitmq with confirms"], indirect=True)
-@pytest.mark.parametrize("as_group", [False, True], ids=["intents", "a group"])
-def test_a_connection_that_is_lost_between_two_writes(sender: Sender, proxy: Proxy, as_group: bool) -> None:
+def test_a_connection_that_is_lost_in_the_middle_ends_the_flush(sender: Sender, proxy: Proxy) -> None:
     with at(300, proxy.cut), soon(), pytest.raises(OperationalError):
-        if as_group:
-            with airlock.scope(executor=sender.executor) as scope:
-                airlock.enqueue(group(sender.notify.s(number, "x" * 500) for number in FLUSH))
-                airlock.enqueue(sender.notify, 1, "")
-        else:
-            sender.flush(*FLUSH)
+        sender.flush(*FLUSH)
 
-    if as_group:
-        assert scope.unknown_intents == scope.intents[:1]
-        assert scope.undispatched_intents == scope.intents
-        assert max(sender.arrived(0)) < 300
-        check_next_flush(sender)
-    else:
-        _, undispatched, unknown = check_account(sender, FLUSH)
-        assert unknown
-        assert undispatched[-200:] == list(FLUSH[-200:])
-        check_next_flush(sender, *undispatched)
+    dispatched, undispatched, _ = check_account(sender, FLUSH)
+    assert dispatched == []
+    assert undispatched[-200:] == list(FLUSH[-200:])  # the cut is noticed a little later
+    check_next_flush(sender, *undispatched)
 
 
 @pytest.mark.usefixtures("size")
-@pytest.mark.parametrize("transport", ["rabbitmq", "rabbitmq with confirms"], indirect=True)
-@pytest.mark.parametrize("comes_back", [True, False])
-def test_a_connection_that_is_lost_while_a_queue_is_declared_between_two_writes(
-    sender: Sender, proxy: Proxy, comes_back: bool
-) -> None:
-    other = f"{sender.app.conf.task_default_queue}-other"
-
-    def lose() -> None:
-        proxy.refuses = not comes_back
-        proxy.cut()
-
-    with at(300, lose), pytest.raises(OperationalError), airlock.scope(executor=sender.executor) as scope:
-        for number in FLUSH:
-            options = {"queue": other} if number == 300 else {}
-            airlock.enqueue(sender.notify, number, "x" * 500, _dispatch_options=options)
+def test_a_broker_that_is_gone_leaves_nothing_unknown(sender: Sender, proxy: Proxy) -> None:
+    proxy.go()
+    with soon(), pytest.raises(OperationalError):
+        sender.flush(1, 2, 3)
     proxy.refuses = False
 
-    unknown = numbers(scope.unknown_intents)
-    arrived = sender.arrived(len(scope.dispatched_intents))
-    assert set(numbers(scope.dispatched_intents)) <= set(arrived)
-    assert set(arrived) <= set(numbers(scope.dispatched_intents)) | set(unknown)
-    assert max(unknown) < 300
-    assert numbers(scope.undispatched_intents)[-300:] == list(FLUSH[-300:])
-    check_next_flush(sender)
-
-
-@pytest.mark.usefixtures("size")
-def test_a_broker_that_is_gone_before_anything_is_sent_leaves_nothing_unknown(sender: Sender, proxy: Proxy) -> None:
-    flushed = range(296, 304)
-    with at(300, proxy.go), soon(), pytest.raises(OperationalError):
-        sender.flush(*flushed)
-    proxy.refuses = False
-
-    assert check_account(sender, flushed) == ([], list(flushed), [])
-    check_next_flush(sender, *flushed)
-
-
-def test_a_broker_that_is_gone_is_asked_once_for_however_many_intents(sender: Sender, proxy: Proxy) -> None:
-    proxy.refuses = True
-    with pytest.raises(OperationalError):
-        sender.flush(1, 2)
-    scope = airlock.scope(executor=sender.executor)
-    scope.enter()
-    for number in range(2500):
-        airlock.enqueue(sender.notify, number, "")
-    scope.exit()
-    asked = proxy.asked
-
-    outcomes = sender.executor.dispatch_many(scope.discard())
-
-    assert len(outcomes) == 2500
-    assert all(isinstance(outcome, OperationalError) for outcome in outcomes)
-    assert proxy.asked - asked == 1
+    assert check_account(sender, range(1, 4)) == ([], [1, 2, 3], [])
+    check_next_flush(sender, 1, 2, 3)
 
 
 class GoingOn(airlock.Scope):
@@ -369,11 +274,10 @@ class GoingOn(airlock.Scope):
     dispatch_errors = "log"
 
 
-def test_a_broker_that_is_gone_is_asked_once_in_a_flush_that_goes_on(sender: Sender, proxy: Proxy) -> None:
+def test_patience_with_a_broker_that_is_gone_is_spent_once_in_a_flush(sender: Sender, proxy: Proxy) -> None:
     called: list[int] = []
+    sender.app.conf.task_publish_retry_policy = {"max_retries": 3, "interval_start": 0, "interval_step": 0}
     proxy.refuses = True
-    with pytest.raises(OperationalError):
-        sender.flush(1, 2)
     for _ in range(2):
         asked = proxy.asked
         called.clear()
@@ -383,16 +287,12 @@ def test_a_broker_that_is_gone_is_asked_once_in_a_flush_that_goes_on(sender: Sen
                 airlock.enqueue(called.append, number)
             airlock.enqueue(sender.notify, 5, "")
 
-        assert proxy.asked - asked == 1
+        assert proxy.asked - asked == 4 + 5
         assert called == [0, 1, 2, 3, 4]
         assert numbers(scope.undispatched_intents) == [0, 1, 2, 3, 4, 5]
         assert scope.unknown_intents == []
     proxy.refuses = False
     check_next_flush(sender)
-
-
-class SoftTimeLimitError(Exception):
-    """What a signal handler raises, wherever the code is at that moment."""
 
 
 @contextmanager
@@ -404,11 +304,11 @@ def interruption_at(step: int, error: type[BaseException]) -> Iterator[list[int]
     Yields:
         A list whose only entry is the number of steps so far.
     """
-    modules = {_celery_batch.__file__, celery_executors.__file__}
+    ours = str(Path(celery_executors.__file__).parent)
     steps = [0]
 
     def look(frame: FrameType, event: str, _: Any) -> None:
-        if event in ("call", "c_return") and frame.f_code.co_filename in modules:
+        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(ours):
             steps[0] += 1
             if steps[0] == step:
                 raise error("now")
@@ -420,7 +320,7 @@ def interruption_at(step: int, error: type[BaseException]) -> Iterator[list[int]
         sys.setprofile(None)
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SoftTimeLimitError])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SoftTimeLimitExceeded])
 def test_whatever_interrupts_a_flush_the_account_holds_and_the_next_one_works(
     sender: Sender, error: type[BaseException]
 ) -> None:
@@ -430,14 +330,15 @@ def test_whatever_interrupts_a_flush_the_account_holds_and_the_next_one_works(
         scope = airlock.scope(executor=sender.executor)
         scope.enter()
         for number in range(start, start + 4):
-            airlock.enqueue(sender.notify, number, "x" * 9000)  # two are written at a time
+            airlock.enqueue(sender.notify, number, "")
         scope.exit()
         with interruption_at(step, error) as steps:
-            if step == 0:
+            try:
                 scope.flush()
-            else:
-                with pytest.raises(error):
-                    scope.flush()
+            except error:
+                assert steps[0] >= step > 0
+            else:  # it may come when there is nothing left that it could be told of
+                assert scope.undispatched_intents == []
         number_of_steps.append(steps[0])
         return scope
 
@@ -446,8 +347,7 @@ def test_whatever_interrupts_a_flush_the_account_holds_and_the_next_one_works(
     assert sender.arrived(4) == [10, 11, 12, 13]
     maybe_late: set[int] = set()
     # Not all of them, or this would take minutes; others with each error.
-    first, every = (1, 5) if error is KeyboardInterrupt else (3, 5)
-    for step in range(first, number_of_steps[0] - 5, every):
+    for step in range(1 if error is KeyboardInterrupt else 2, number_of_steps[0] + 1, 3):
         scope = flush(step * 100, step)
         again = step * 100 + 50
         sender.flush(again, again + 1)

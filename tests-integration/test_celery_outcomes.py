@@ -281,6 +281,16 @@ def test_a_task_that_makes_do_with_its_time_has_effects(prefork_orders: Orders) 
     assert prefork_orders.taken(effects) == [0, "end"]
 
 
+@shows(("the soft time limit is over while its effects are going out", GO_OUT))
+def test_a_soft_time_limit_comes_too_late_for_a_run_with_effects(prefork_orders: Orders) -> None:
+    effects = prefork_orders.effects()
+    result = start(prefork_orders, effects, "takes too long to dispatch", soft_time_limit=1)
+
+    assert finish(prefork_orders, result) == 0
+
+    assert prefork_orders.taken(effects) == [0, "end"]
+
+
 @shows(("the hard time limit is over", NEVER))
 @pytest.mark.parametrize("orders", ["prefork on redis", "prefork on rabbitmq", "gevent on redis"], indirect=True)
 def test_a_hard_time_limit_leaves_no_effects(orders: Orders) -> None:

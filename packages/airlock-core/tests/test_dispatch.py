@@ -286,3 +286,18 @@ def test_what_policies_dropped_is_not_owed_when_a_later_one_raises(left_with):
     with pytest.raises(LookupError):
         scope.flush()
     assert numbers(scope.undispatched_intents) == [2, 3]
+
+
+def test_an_executor_may_say_that_nobody_can_tell(left_with):
+    lost = ConnectionError("lost")
+
+    def executor(intent):
+        raise OutcomeUnknown(lost)
+
+    scope = left_with(1, 2, executor=executor)
+    with pytest.raises(ConnectionError) as raised:
+        scope.flush()
+
+    assert raised.value is lost
+    assert numbers(scope.unknown_intents) == [1]
+    assert numbers(scope.undispatched_intents) == [1, 2]

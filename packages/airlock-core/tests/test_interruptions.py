@@ -2,7 +2,7 @@
 
 import linecache
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from itertools import count
 
@@ -194,6 +194,34 @@ def test_an_interruption_among_failures_leaves_an_exact_account(left_with_reques
         if not strike.struck:
             break
     assert unknown == set()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TimeLimitError])
+def test_an_interruption_at_any_line_hands_over_all_or_nothing(error):
+    class LettingOneThrough(airlock.Scope):
+        def before_descendant_flushes(self, exiting_scope, intents):
+            return [intent for intent in intents if intent.args[0] == 1]
+
+    for nth in count():
+        effects = []
+        with airlock.scope(executor=effects.append) as outermost, LettingOneThrough() as parent:
+            nested = airlock.scope()
+            nested.enter()
+            airlock.enqueue(abs, 1)
+            airlock.enqueue(abs, 2)
+            strike = Strike(nth, error)
+            with suppress(error), strike.active():
+                nested.exit()
+                nested.flush()
+            if nested.is_active:
+                nested.exit()
+            assert airlock.get_current_scope() is parent, f"struck at line {nth}"
+            owed = numbers(nested.undispatched_intents)
+            captured = numbers(parent.captured_intents), numbers(outermost.captured_intents)
+            assert (owed, captured) in [([1, 2], ([], [])), ([], ([2], [1]))], f"struck at line {nth}"
+        if not strike.struck:
+            break
+    assert owed == []
 
 
 # One that comes while the executor is at work

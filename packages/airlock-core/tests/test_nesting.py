@@ -392,3 +392,25 @@ def test_entering_and_handing_over_cost_the_same_at_every_depth(kept):
     leaving = [lines_run(lambda scope=scope: flushed(scope)) for scope in reversed(scopes[1:])]
     flushed(scopes[0])
     assert len(set(entering[1:])) == len(set(leaving)) == 1
+
+
+def test_scopes_of_which_one_ends_too_early_capture_nothing():
+    class LeavingItself(airlock.Scope):
+        def before_descendant_flushes(self, exiting_scope, intents):
+            self.exit()
+            return []
+
+    class LettingOneThrough(airlock.Scope):
+        def before_descendant_flushes(self, exiting_scope, intents):
+            return intents[:1]
+
+    _outermost, parent, nested = scopes = LeavingItself(), LettingOneThrough(), airlock.Scope()
+    for scope in scopes:
+        scope.enter()
+    intents = [airlock.enqueue(abs, 1), airlock.enqueue(abs, 2)]
+    nested.exit()
+    with pytest.raises(airlock.ScopeStateError):
+        nested.flush()
+    assert nested.undispatched_intents == intents
+    assert parent.captured_intents == []
+    parent.exit()

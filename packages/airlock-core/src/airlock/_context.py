@@ -87,15 +87,16 @@ def leave(context: EnqueueContext) -> list[EnqueueContext]:
         The blocks that were entered inside and never left.
     """
     context.is_left = True
-    ended, context.ended = context.ended, None
     inside = []
     here = current.get()
     while here is not context:
         if here is NOWHERE:
+            context.ended = None
             return []
         inside.append(here)
         here = here.outer
-    current.set(ended or _nearest_open(context.outer))
+    current.set(context.ended or _nearest_open(context.outer))
+    context.ended = None
     return inside
 
 

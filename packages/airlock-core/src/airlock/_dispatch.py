@@ -145,8 +145,6 @@ class Dispatch:
     def _try(self, attempt: _Attempt) -> None:
         """Have the executor carry out the intents, up to a failure that stops it."""
         intents, outcomes = attempt.intents, attempt.outcomes
-        for intent in intents:  # some may have been interrupted
-            intent._is_context_used = False
         if len(intents) > 1 and hasattr(self._executor, "dispatch_many"):
             while len(intents) - len(outcomes) > 1:
                 begin = len(outcomes)
@@ -231,6 +229,8 @@ class _Attempt:
             if outcome is not None
         }
         self.outcomes[:] = [_without_error(outcome) for outcome in self.outcomes]
+        for intent in failed:
+            intent._is_context_used = False  # if it is tried again, then in its context again
         return failed
 
 

@@ -24,7 +24,8 @@ class Executor(Protocol):
     """Carries out one intent: any callable that takes one `Intent`.
 
     It runs in the context of the `enqueue` call, and in no scope. What it returns is ignored. What it raises ends the
-    flush of a plain `Scope`, and is logged by a `DjangoScope`. What interrupts it, such as Ctrl-C, ends any flush.
+    flush of a plain `Scope`, and is logged by a `DjangoScope`: the intent was not carried out, or, if it is an
+    `OutcomeUnknown`, nobody can tell. What interrupts it, such as Ctrl-C, ends any flush.
 
     An executor may have three more methods:
 
@@ -45,19 +46,19 @@ class Executor(Protocol):
     def __call__(self, intent: Intent, /) -> object: ...
 
 
-class OutcomeUnknown:
-    """What `dispatch_many` returns for an intent that may or may not have been carried out.
+class OutcomeUnknown(Exception):  # noqa: N818 - an outcome first of all
+    """What `dispatch_many` returns, or an executor raises, for an intent that may or may not have been carried out.
 
     As when a connection breaks after a message was written, and before the broker has answered. The intent is then in
     the scope's `undispatched_intents`, and in its `unknown_intents`: dispatching it again may have its effect twice.
+    What the flush raises, or logs, is `error`.
 
     Args:
         error: why nobody can tell.
     """
 
-    __slots__ = ("error",)
-
     def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
         self.error = error
 
     def __repr__(self) -> str:

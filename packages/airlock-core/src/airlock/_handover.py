@@ -21,22 +21,34 @@ def hand_over(nested: Scope, parent: Scope) -> list[Intent]:
         ScopeStateError: if an enclosing scope has ended already.
         UsageError: if `before_descendant_flushes` returned something wrong.
     """
-    if parent._captures_everything():
-        _capture(parent, nested, nested)
-        return []
-    held: list[tuple[Scope, list[Intent]]] = []
+    held: list[tuple[Scope, Scope | list[Intent]]] = [(parent, nested)]
+    passing: list[Intent] = []
+    if not parent._captures_everything():
+        held, passing = _shared_out(nested, parent)
+    try:
+        for scope, captured in held:
+            _capture(scope, captured, nested)
+        return passing  # noqa: TRY300 - here: an interruption on this very line takes it back, too
+    except BaseException:  # an interruption, or one of them has ended: all of them, or none
+        for scope, captured in held:
+            if captured in scope._captured:
+                scope._captured.remove(captured)
+        raise
+
+
+def _shared_out(nested: Scope, parent: Scope) -> tuple[list[tuple[Scope, Scope | list[Intent]]], list[Intent]]:
+    """What each enclosing scope is to capture, and what all of them let through."""
+    held: list[tuple[Scope, Scope | list[Intent]]] = []
     passing = nested.intents
     enclosing: Scope | None = parent
     while passing and enclosing is not None:
         let_through = _let_through(enclosing, nested, passing)
-        held.append((enclosing, [intent for intent in passing if intent not in let_through]))
+        kept = [intent for intent in passing if intent not in let_through]
+        if kept:
+            held.append((enclosing, kept))
         passing = [intent for intent in passing if intent in let_through]
         enclosing = enclosing._parent
-    # Not before all were asked: one of them may raise.
-    for scope, intents in held:
-        if intents:
-            _capture(scope, intents, nested)
-    return passing
+    return held, passing
 
 
 def _let_through(enclosing: Scope, nested: Scope, intents: list[Intent]) -> set[Intent]:

@@ -68,9 +68,7 @@ class Scope:
 
     #: The scope that captures this one.
     _parent: Scope | None = None
-    #: Whether enclosing scopes have captured what it holds, or let it through.
-    _is_handed_over = False
-    #: What became of the intents that this scope dispatches itself.
+    #: What became of the intents, from the moment that enclosing scopes have captured them or let them through.
     _dispatch: Dispatch | None = None
 
     def __init__(self, policy: Policy | None = None, *, executor: Executor | None = None) -> None:
@@ -133,9 +131,11 @@ class Scope:
             return
         if self._state != "active":
             raise ScopeStateError(f"{self!r} cannot be left: it is not active. Enter a scope once, and leave it once.")
+        # In this order: if it is interrupted, it can be called again.
+        inside = leave(self._context)
         self._state = "left"
-        context, self._context = self._context, NOWHERE  # it refers to the scope, and would keep it alive
-        for forgotten in leave(context):
+        self._context = NOWHERE  # it refers to the scope, and would keep it alive
+        for forgotten in inside:
             if forgotten.scope is not None and forgotten.scope.is_active:
                 logger.warning("%r was entered inside %r and never left: its intents are lost", forgotten.scope, self)
 
@@ -157,15 +157,13 @@ class Scope:
         if not (self._own or self._captured):
             return []
         self._fix()
+        dispatch = Dispatch(self, [])
         if self._parent is None:
-            passing = self.intents
-        else:
-            passing = hand_over(self, self._parent)
-            self._is_handed_over = True
-            self._parent = None  # it refers to this scope now
-        if passing:
-            self._dispatch = Dispatch(self, passing)
-            self.dispatch_all(self._dispatch.allowed())
+            dispatch.due, self._dispatch = self.intents, dispatch
+        else:  # In one step, as an interruption may come after it. The parent refers to this scope now.
+            dispatch.due, self._dispatch, self._parent = hand_over(self, self._parent), dispatch, None
+        if dispatch.due:
+            self.dispatch_all(dispatch.allowed())
         return self.dispatched_intents
 
     def discard(self) -> list[Intent]:
@@ -323,7 +321,7 @@ class Scope:
         """The intents this scope still owes: not dispatched, handed over, dropped, rolled back or discarded."""
         if self._dispatch is not None:
             return self._dispatch.undispatched
-        return [] if self._is_handed_over or self._state == "discarded" else self.intents
+        return [] if self._state == "discarded" else self.intents
 
     @property
     def unknown_intents(self) -> list[Intent]:

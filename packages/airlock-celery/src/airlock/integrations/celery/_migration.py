@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 #: Packages whose lines are not the user's.
 _NOT_THE_USERS = {
-    *("airlock", "celery", "django", "kombu"),
+    *("airlock", "asgiref", "celery", "contextlib", "django", "functools", "kombu"),
     *("ddtrace", "elasticapm", "newrelic", "opentelemetry", "scout_apm", "sentry_sdk", "wrapt"),
 }
 
@@ -119,7 +119,8 @@ class LegacyTaskShim(AirlockTask):
         owner, below, *_ = (base for base in cls.__mro__ if "apply_async" in vars(base))
         defers_already = owner is not cls and issubclass(owner, LegacyTaskShim)
         if not defers_already or (owner is LegacyTaskShim and below is not Task):
-            cls.apply_async = _deferring(cls.apply_async, _always, is_override=True)  # type: ignore[method-assign]
+            override = vars(owner)["apply_async"]
+            cls.apply_async = _deferring(override, _always, is_override=True)  # type: ignore[method-assign]
 
     def apply_async(self, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
         """As in Celery, but for calls of user code in a scope."""

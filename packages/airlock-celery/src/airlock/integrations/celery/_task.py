@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from celery import Celery
+    from celery.contrib.django.task import DjangoTask
 
     from airlock import Executor, Policy, Scope
 
-    _Task = Task[..., Any]
+    _Task = DjangoTask[..., Any]
 else:
     try:
         from celery.contrib.django.task import DjangoTask as _Task  # what Celery gives a Django project
@@ -65,7 +66,9 @@ class _Run:
         """Finish the flush if `error` is an interruption that came when effects may have been out."""
         scope = self.scope
         is_interruption = not isinstance(error, Exception) or isinstance(error, SoftTimeLimitExceeded)
-        if not (self.has_succeeded and is_interruption and (scope.dispatched_intents or scope.unknown_intents)):
+        # If they are not owed any more, they are out, or an enclosing scope has captured them.
+        is_begun = len(scope.undispatched_intents) < len(scope.intents) or bool(scope.unknown_intents)
+        if not (self.has_succeeded and is_interruption and is_begun):
             return False
         scope.dispatch_all(scope.undispatched_intents)  # what nobody knows of is sent again, with the same id
         logger.warning("%r came when a task's run had succeeded and its effects were going out: ignored", error)
@@ -207,7 +210,7 @@ def _run_airlock_task(task: AirlockTask, run: Callable[[], Any]) -> Any:
 
 
 def run_in_scope(
-    task: _Task,
+    task: Task[..., Any],
     run: Callable[[], Any],
     make_scope: Callable[[], Scope],
     should_flush: Callable[[BaseException | None], bool] | None = None,

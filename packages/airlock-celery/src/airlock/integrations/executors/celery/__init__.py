@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery, Task, current_app
 from celery.canvas import Signature
 from celery.exceptions import SoftTimeLimitExceeded
-from kombu.exceptions import OperationalError
+from kombu.exceptions import EncodeError, OperationalError
 
 # First of our modules, as it tells Airlock from other projects, and says so.
 try:
@@ -26,10 +26,10 @@ except ModuleNotFoundError as error:
 
 from airlock import OutcomeUnknown
 from airlock.ext import dispatch_one, register_interruption, run_in_context
-from airlock.integrations.executors.celery._batches import open_batch
+from airlock.integrations.executors.celery._batches import OneByOne, open_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from airlock import Intent
     from airlock.ext import Outcome
@@ -76,7 +76,7 @@ class CeleryExecutor:
 
     def accepts(self, task: object) -> bool:
         """What is not callable, but a name of a task, or has an `apply_async`."""
-        return isinstance(task, str) or _has_apply_async(task)
+        return isinstance(task, str) or self._to_publish(task) is not None
 
     def check(self, intent: Intent, /) -> None:
         """Refuse arguments that do not fit the task, as `.delay()` does.
@@ -97,17 +97,20 @@ class CeleryExecutor:
     def __call__(self, intent: Intent, /) -> None:
         app = self._app_of(intent, _is_plain)
         if app is not None:
-            outcomes: list[Outcome] = []
-            self._together(app, [intent], True, outcomes)
-            if outcomes[0] is not None:
-                raise outcomes[0].error if isinstance(outcomes[0], OutcomeUnknown) else outcomes[0]
+            # In one step, as an interruption may come after it.
+            if (outcome := self._outcomes_of([intent], lambda _: app)[0]) is not None:
+                raise (
+                    outcome.error
+                    if isinstance(outcome, OutcomeUnknown) and _is_interruption(outcome.error)
+                    else outcome
+                )
         elif self._to_publish(intent.task) is None:
             sync_executor(intent)
         else:
-            self._publish(intent)
+            self._publish(intent, [])
 
     def dispatch_many(self, intents: Sequence[Intent], /) -> list[Outcome]:
-        """Publish intents over one producer: on Redis in one round trip, on RabbitMQ with one wait for its confirms.
+        """Publish intents over one producer: on Redis in one pipeline, on RabbitMQ with one wait for its confirms.
 
         A callable among them, a canvas, or a task that overrides `apply_async`, is called by itself, in its turn.
 
@@ -118,61 +121,63 @@ class CeleryExecutor:
             What became of the intents, up to the first that failed: for each `None` if the broker has it, the exception
             if not, or `airlock.OutcomeUnknown`. If a batch fails as a whole, that is what all of it is.
         """
-        outcomes: list[Outcome] = []
-        # A scope that goes on after a failure comes again, with the intents that are left. Their last is the same.
-        retries = getattr(self._given_up, "id", None) != intents[-1].id
-        try:
-            self._dispatch(intents, retries, outcomes)
-        except BaseException as error:  # an interruption, such as Ctrl-C: what is noted by now counts
-            outcomes.append(OutcomeUnknown(error))
-        if len(outcomes) > len(intents):
-            logger.warning("%r came when all was dispatched", outcomes.pop())
-        if any(isinstance(outcome, OperationalError) for outcome in outcomes):
-            self._given_up.id = intents[-1].id
-        return outcomes
-
-    def _dispatch(self, intents: Sequence[Intent], retries: bool, outcomes: list[Outcome]) -> None:
-        # What it takes to look at an app's settings is spent once.
-        app_of = partial(self._app_of, is_plain=cache(_is_plain))
         if type(self).__call__ is not CeleryExecutor.__call__:  # a subclass that looks at each intent
-            app_of = partial(self._app_of, is_plain=lambda _: False)
-        for app, group in groupby(intents[:MAX_INTENTS], app_of):
-            run = list(group)
-            if app is None:
-                self._one_by_one(run, outcomes)
+            return self._outcomes_of(intents, lambda _: None)
+        # What it takes to look at an app's settings is spent once.
+        return self._outcomes_of(intents, partial(self._app_of, is_plain=cache(_is_plain)))
+
+    def _outcomes_of(self, intents: Sequence[Intent], app_of: Callable[[Intent], Celery | None]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        try:
+            for app, group in groupby(intents[:MAX_INTENTS], lambda intent: app_of(intent) or intent):
+                run = list(group)
+                if app is run[0]:  # an intent that goes by itself
+                    outcomes.append(dispatch_one(self, run[0]))
+                else:
+                    # A scope that goes on after a failure comes again, with what is left. The last is the same.
+                    retries = getattr(self._given_up, "id", None) != intents[-1].id
+                    self._together(app, run, retries, outcomes)
+                if outcomes.count(None) < len(outcomes):
+                    break
+            if OperationalError in map(type, outcomes):
+                self._given_up.id = intents[-1].id
+            return outcomes  # noqa: TRY300 - here: what interrupts on this very line does not lose them
+        except BaseException as error:  # an interruption, such as Ctrl-C: what is noted by now counts
+            if len(outcomes) < len(intents):
+                outcomes.append(OutcomeUnknown(error))
             else:
-                self._together(app, run, retries, outcomes)
-            if any(outcome is not None for outcome in outcomes):  # not the exception itself: it may be false
-                return
+                logger.warning("%r came when all was dispatched: ignored", error)
+            return outcomes
 
-    def _one_by_one(self, run: Sequence[Intent], outcomes: list[Outcome]) -> None:
-        for intent in run:
-            outcomes.append(dispatch_one(self, intent))
-            if outcomes[-1] is not None:
-                return
-
-    def _together(self, app: Celery, run: Sequence[Intent], retries: bool, outcomes: list[Outcome]) -> None:
+    def _together(self, app: Any, run: Sequence[Intent], retries: bool, outcomes: list[Outcome]) -> None:
         published: list[Intent] = []
         settled = len(outcomes)
         batch = None
         try:
             with app.producer_or_acquire() as producer, open_batch(app, producer, retries) as batch:
                 try:
-                    # Each is noted in the step in which it is published: what interrupts comes before or after that.
-                    published.extend((self._publish(intent, **batch.options), intent)[1] for intent in run)
+                    for intent in run:
+                        self._publish(intent, published, **batch.options)
                 finally:
-                    outcomes.extend(batch.send([_task_id(intent) for intent in published]))
+                    outcomes.extend(batch.send(list(map(_task_id, published))))
         except BaseException as error:
             failed = OutcomeUnknown(error) if _is_interruption(error) else error
-            if len(outcomes) < settled + len(published):
-                outcomes.extend([OutcomeUnknown(error)] * len(published))  # they were sent, and not all answered
-            elif batch is None and failed is error:
+            unsettled = settled + len(published) - len(outcomes)
+            if batch is None and failed is error:
                 outcomes.extend([error] * len(run))  # the broker is not there
+            elif unsettled and type(batch) is not OneByOne:
+                outcomes.extend([OutcomeUnknown(error)] * unsettled)  # they were sent, and not all answered
             else:
+                outcomes.extend([None] * unsettled)
+                if len(published) == len(run):
+                    raise  # it came when all was done
                 outcomes.append(failed)  # the one after those that were published
 
-    def _publish(self, intent: Intent, **options: Any) -> Any:
-        return run_in_context(intent, _apply_async, self._to_publish(intent.task), intent, options)
+    def _publish(self, intent: Intent, published: list[Intent], **options: Any) -> None:
+        options = {"task_id": intent.id, **options, **intent.dispatch_options}
+        apply_async = self._to_publish(intent.task).apply_async
+        publish = partial(apply_async, intent.args, dict(intent.kwargs), **options)
+        run_in_context(intent, _publish_and_note, publish, intent, published)
 
     # -- What is a task, and which go together -----------------------------------------------------------------------
 
@@ -182,39 +187,38 @@ class CeleryExecutor:
             # As a signature does: a task that this process knows has options of its own, any other is just sent.
             app = self._app or current_app
             return app.tasks.get(task) or app.signature(task)
-        return task if _has_apply_async(task) else None
+        return task if hasattr(task, "apply_async") and not isinstance(task, type) else None
 
     def _app_of(self, intent: Intent, is_plain: Callable[[Celery], bool]) -> Celery | None:
         """The app over whose producer the intent can be published together with others, if there is one."""
-        if not _OWN_WAY.isdisjoint(intent.dispatch_options):
-            return None
         try:
             called = self._to_publish(intent.task)
-            if not isinstance(called, Task) and type(called) is not Signature:
+            if not isinstance(called, Task) and not (type(called) is Signature and _OWN_WAY.isdisjoint(called.options)):
                 return None
             task = _task_of(called)
             app: Celery = called.app
-            return app if (task is None or not _overrides_apply_async(task)) and is_plain(app) else None
+            is_overridden = task is not None and _overrides_apply_async(task)
+            goes_along = not is_overridden and is_plain(app) and _OWN_WAY.isdisjoint(intent.dispatch_options)
         except Exception:  # as when the settings of an app cannot be loaded: `apply_async` will say so
             return None
+        return app if goes_along else None
 
     def __repr__(self) -> str:
         return "celery_executor" if self is celery_executor else f"CeleryExecutor({self._app!r})"
 
 
-def _has_apply_async(task: Any) -> bool:
-    return hasattr(task, "apply_async") and not isinstance(task, type)
+def _task_id(intent: Intent) -> Any:
+    return intent.dispatch_options.get("task_id", intent.id)
 
 
-def _task_id(intent: Intent) -> str:
-    task_id: str = intent.dispatch_options.get("task_id") or intent.id
-    return task_id
-
-
-def _apply_async(task: Any, intent: Intent, options: Mapping[str, Any]) -> Any:
-    return task.apply_async(
-        intent.args, dict(intent.kwargs), **{"task_id": intent.id, **options, **intent.dispatch_options}
-    )
+def _publish_and_note(publish: Callable[[], Any], intent: Intent, published: list[Intent]) -> None:
+    try:
+        # In one step: what interrupts comes before or after that.
+        published.append((publish(), intent)[1])
+    except EncodeError as error:
+        if isinstance(error.__context__, SoftTimeLimitExceeded):  # Kombu blames what is being encoded
+            raise error.__context__ from None
+        raise
 
 
 def _task_of(called: Any) -> Task[..., Any] | None:
@@ -232,8 +236,8 @@ def _overrides_apply_async(task: Task[..., Any]) -> bool:
 
 def _is_plain(app: Celery) -> bool:
     """Whether an app publishes as Celery does, and does not run tasks in place."""
-    sends_as_celery = app.__class__.send_task is Celery.send_task and "send_task" not in vars(app)
-    return sends_as_celery and not app.conf.task_always_eager
+    overrides = app.__class__.send_task is not Celery.send_task or "send_task" in vars(app)
+    return not (overrides or app.conf.task_always_eager)
 
 
 def _is_interruption(error: BaseException) -> bool:

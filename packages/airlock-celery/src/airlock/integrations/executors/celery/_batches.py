@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import sys
 from typing import TYPE_CHECKING, Any
 
 from amqp.exceptions import MessageNacked
-from kombu.exceptions import OperationalError
+from kombu.exceptions import KombuError, OperationalError
 from kombu.transport import pyamqp
 
 from airlock.integrations.executors.celery._confirms import ConfirmingChannel
@@ -26,20 +26,14 @@ class OneByOne:
     """Each message goes to the broker by itself, as always."""
 
     def __init__(self, producer: Any, retries: bool) -> None:
-        #: What to publish with: options of `apply_async`.
-        self.options: dict[str, Any] = {"producer": producer}
-        if not retries:
-            self.options["retry_policy"] = {"max_retries": 0}  # with `retry=False`, Kombu may connect for ever
+        #: What to publish with: options of `apply_async`. (With `retry=False`, Kombu may try to connect for ever.)
+        self.options = {"producer": producer} if retries else {"producer": producer, "retry_policy": {"max_retries": 0}}
 
     def __enter__(self) -> OneByOne:
         return self
 
     def send(self, task_ids: Sequence[str]) -> list[Outcome]:
-        """Have the broker take what was published. If that raises, nobody knows what it has taken.
-
-        Returns:
-            What became of the tasks with those ids.
-        """
+        """Have the broker take what was published, and tell what became of each. If it raises, nobody knows."""
         return [None] * len(task_ids)
 
     def __exit__(self, *error: object) -> None:
@@ -47,19 +41,24 @@ class OneByOne:
 
 
 class Pipeline(OneByOne):
-    """Kombu 5.7 keeps the messages, and they go to Redis in one round trip."""
+    """Kombu 5.7 keeps the messages, and they go to Redis together."""
 
-    def __init__(self, producer: Any) -> None:
-        # Opening it was tried with patience. If the connection breaks now, it cannot go on with another.
+    def __init__(self, app: Celery, channel: Any) -> None:
+        # A producer of its own: whatever interrupts, nothing is kept in one of the pool. Opening the batch was tried
+        # with patience; if the connection breaks now, it cannot go on with another.
+        producer: Any = app.amqp.Producer(channel, auto_declare=False)
         self.options = {"producer": producer, "retry": False}
-        self._batch = producer.batch()
+        self._batch = producer.batch(max_size=sys.maxsize)  # how many go together is up to the executor
 
     def __enter__(self) -> Pipeline:
         self._batch.__enter__()
         return self
 
     def send(self, task_ids: Sequence[str]) -> list[Outcome]:
-        return [self._batch.flush()] * len(task_ids)
+        try:
+            return [self._batch.flush()] * len(task_ids)
+        except KombuError as error:
+            raise OperationalError(str(error.__cause__ or error)) from error  # as without a batch
 
     def __exit__(self, *error: object) -> None:
         self._batch.__exit__(*error)
@@ -74,13 +73,15 @@ class Confirmed(OneByOne):
         self._channel = channel
 
     def send(self, task_ids: Sequence[str]) -> list[Outcome]:
-        known = (*self._connection.recoverable_connection_errors, *self._connection.recoverable_channel_errors)
+        known = self._connection.recoverable_connection_errors + self._connection.recoverable_channel_errors
         try:
             self._channel.wait_for_confirms()
         except known as error:
             raise OperationalError(str(error)) from error  # as Kombu does, also with what comes next
         refusal = OperationalError if issubclass(MessageNacked, known) else MessageNacked
-        refused = self._channel.refused
+        refused = self._channel.refused - {None}  # an event
+        if not refused.issubset(task_ids):
+            raise refusal("RabbitMQ refused a message, but its correlation id is not that of its task.")
         return [refusal("RabbitMQ refused the message.") if task_id in refused else None for task_id in task_ids]
 
     def __exit__(self, *error: object) -> None:
@@ -91,23 +92,18 @@ class Confirmed(OneByOne):
 def open_batch(app: Celery, producer: Any, retries: bool) -> OneByOne:
     """Choose a way to publish, and make sure that the broker is there.
 
-    Args:
-        app: whose tasks are published.
-        producer: what to publish with.
-        retries: whether to try again if the broker is not there, as `task_publish_retry_policy` says.
-
     Raises:
-        kombu.exceptions.OperationalError: if the broker cannot be reached.
+        kombu.exceptions.OperationalError: if it cannot be reached, also when `retries` with Celery's retry policy.
     """
     connection = producer.connection
     if getattr(connection.transport, "Connection", None) is pyamqp.Connection:
-        channel = _ensured(app, producer, retries, lambda: _confirming_channel(connection))
+        channel = _ensured(app, producer, retries, lambda: ConfirmingChannel.of(connection.connection))
         if channel is not None:
             return Confirmed(app, connection, channel)
     elif getattr(producer, "supports_batch_publish", False):
         # A batch goes to Redis when it is too late to try again.
-        _ensured(app, producer, retries, lambda: producer.channel.client.ping())
-        return Pipeline(producer)
+        _ensured(app, producer, retries, lambda: _look_at(producer.channel.pool))
+        return Pipeline(app, producer.channel)
     return OneByOne(producer, retries)
 
 
@@ -125,10 +121,6 @@ def _ensured(app: Celery, producer: Any, retries: bool, function: Callable[[], A
         raise
 
 
-def _confirming_channel(connection: Any) -> ConfirmingChannel | None:
-    to_broker = connection.connection
-    with suppress(TimeoutError):
-        while True:
-            to_broker.drain_events(timeout=0)  # raises if the connection was lost since it was last used
-    can_confirm = to_broker.server_capabilities.get("publisher_confirms")
-    return ConfirmingChannel.of(to_broker) if can_confirm else None
+def _look_at(pool: Any) -> None:
+    """Have redis-py look whether its connection is still there, and make it anew if not. Redis is not asked."""
+    pool.release(pool.get_connection())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from amqp import spec
@@ -28,27 +29,25 @@ class ConfirmingChannel(Channel):
         self.refused: set[str | None] = set()
         self.open()
         self.confirm_select()
-        self.events["basic_ack"].add(self._take_answer)
+        self.events["basic_ack"].add(self._answered)
         self.events["basic_nack"].add(self._take_refusal)
 
     @classmethod
-    def of(cls, connection: Any) -> ConfirmingChannel:
-        """The channel of this kind that a connection has, or a new one."""
-        found = (channel for channel in connection.channels.values() if isinstance(channel, cls))
-        return next(found, None) or cls(connection)
+    def of(cls, connection: Any) -> ConfirmingChannel | None:
+        """The channel of this kind that a connection has, or a new one; none if the broker does not confirm."""
+        with suppress(TimeoutError):
+            while True:
+                connection.drain_events(timeout=0)  # raises if the connection was lost since it was last used
+        if not connection.server_capabilities.get("publisher_confirms"):
+            return None
+        found = [channel for channel in connection.channels.values() if isinstance(channel, cls)]
+        return found[0] if found else cls(connection)
 
-    def basic_publish_confirm(
-        self,
-        message: Any,
-        exchange: str = "",
-        routing_key: str = "",
-        mandatory: bool = False,
-        immediate: bool = False,
-        **timeouts: float | None,
-    ) -> None:
+    def basic_publish_confirm(self, message: Any, exchange: str = "", routing_key: str = "", **options: Any) -> None:
         """Publish a message, and wait for nothing."""
         # Not py-amqp's own `basic_publish`: it looks for answers before each message, which costs a system call.
-        self.send_method(spec.Basic.Publish, "Bssbb", (0, exchange, routing_key, mandatory, immediate), message)
+        flags = (options.get("mandatory", False), options.get("immediate", False))
+        self.send_method(spec.Basic.Publish, "Bssbb", (0, exchange, routing_key, *flags), message)
         self._published += 1
         self._unanswered[self._published] = message.properties.get("correlation_id")
 
@@ -67,9 +66,6 @@ class ConfirmingChannel(Channel):
             if self.connection is None:
                 raise ConnectionError("The connection to RabbitMQ was lost before it had answered.")
             self.connection.drain_events(timeout=SILENCE)
-
-    def _take_answer(self, tag: int, multiple: bool) -> None:
-        self._answered(tag, multiple)
 
     def _take_refusal(self, tag: int, multiple: bool) -> None:
         self.refused.update(self._answered(tag, multiple))
