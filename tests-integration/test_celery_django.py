@@ -6,6 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from celery import Celery
+
+from airlock.integrations.celery import AirlockTask, LegacyTaskShim
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +71,26 @@ def test_a_task_that_raises_has_no_effects(orders: Orders) -> None:
         orders.get(orders.app.send_task("place", (effects, "fails")).id)
 
     assert orders.taken(effects) == []
+
+
+@pytest.mark.parametrize("task_cls", [AirlockTask, LegacyTaskShim])
+def test_all_tasks_of_an_app_have_delay_on_commit(task_cls: type[AirlockTask]) -> None:
+    app = Celery(task_cls=task_cls, set_as_current=False)
+
+    assert callable(app.Task.delay_on_commit)
+
+
+def test_a_call_on_commit_goes_out_if_the_run_succeeds(orders: Orders) -> None:
+    assert "on commit" in place(orders, "calls on commit")
+
+
+@pytest.mark.parametrize("how", ["calls on commit, fails", "calls on commit, is rolled back"])
+def test_a_call_on_commit_is_gone_with_the_run_or_the_transaction(orders: Orders, how: str) -> None:
+    effects = orders.effects()
+
+    orders.app.send_task("place", (effects, how)).get(timeout=60, propagate=False)
+
+    assert "on commit" not in orders.taken(effects)
 
 
 def test_an_effect_that_cannot_be_dispatched_fails_neither_the_task_nor_the_others(orders: Orders) -> None:

@@ -9,7 +9,7 @@ import sys
 from django.db import transaction
 
 import airlock
-from airlock.integrations.celery import AirlockTask
+from airlock.integrations.celery import AirlockTask, LegacyTaskShim
 from celery_orders import make_app
 
 if os.environ.get("AIRLOCK_TEST_WITHOUT_AIRLOCK_DJANGO"):
@@ -21,6 +21,10 @@ app = make_app(json.loads(os.environ["AIRLOCK_TEST_CELERY"]))
 app.set_default()
 
 
+@app.task(name="ship", base=LegacyTaskShim)
+def ship(told: str) -> None: ...
+
+
 @app.task(name="place", base=AirlockTask)
 def place(effects: str, how: str) -> None:
     def enqueue(told: object) -> None:
@@ -29,13 +33,15 @@ def place(effects: str, how: str) -> None:
     enqueue("before")
     with transaction.atomic():
         enqueue("in the transaction")
-        if how == "is rolled back":
+        if "calls on commit" in how:
+            ship.apply_async_on_commit(("on commit",), queue=effects)
+        if "is rolled back" in how:
             transaction.set_rollback(True)
     enqueue("after")
     if how == "cannot be serialised":
         enqueue(object())
         enqueue("last")
-    if how == "fails":
+    if "fails" in how:
         raise ValueError("no")
 
 

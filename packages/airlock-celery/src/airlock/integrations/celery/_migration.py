@@ -181,7 +181,7 @@ class _Intercept:
         self._wraps_runs = wrap_task_execution
         for cls in (Task, *_CANVASES):
             self._defer_calls(cls)
-        for cls, name in ((Scheduler, "apply_async"), (Backend, "mark_as_done"), (Backend, "mark_as_failure")):
+        for cls, name in ((Scheduler, "apply_async"), (Backend, "mark_as_done")):
             self._patch(cls, name, _calling_as_celery(vars(cls)[name]))
         # Tasks are bound when they are registered: some by now, the others later on.
         self._patch(Task, "bind", _Binding(vars(Task)["bind"], self._take_over))
