@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, Task, _state, current_task
@@ -22,6 +21,8 @@ import airlock
 from airlock.ext import is_judging
 from airlock.integrations.celery._task import (
     AirlockTask,
+    by_celery,
+    calling_as_celery,
     new_scope,
     noting_replacements,
     noting_retries,
@@ -52,13 +53,10 @@ _CANVASES: list[Any] = [
     if "apply_async" in vars(cls)
 ]
 
-#: Whether Celery is publishing something of its own.
-_by_celery: ContextVar[bool] = ContextVar("airlock_celery_publishes", default=False)
-
 
 def _is_in_scope() -> bool:
     scope = airlock.get_current_scope()
-    return not _by_celery.get() and (is_judging() or (scope is not None and scope.is_active))
+    return not by_celery.get() and (is_judging() or (scope is not None and scope.is_active))
 
 
 def _is_celerys(called: Any, options: dict[str, Any]) -> bool:
@@ -71,36 +69,23 @@ def _is_celerys(called: Any, options: dict[str, Any]) -> bool:
 
 
 def _is_celerys_task(task: Any) -> bool:
-    return bool(task) and task.name.startswith("celery.")
+    return bool(task) and task.__module__.partition(".")[0] == "celery"
 
 
-def _deferring(apply_async: Callable[..., Any], concerns: Callable[[Any], bool], is_override: bool) -> Any:
+def _deferring(apply_async: Callable[..., Any], concerns: Callable[[Any], bool]) -> Any:
     """Make an `apply_async` that enqueues the whole call, if user code makes it in a scope."""
 
     @functools.wraps(apply_async)
     def deferring(called: Any, *args: Any, **kwargs: Any) -> Any:
         if not (concerns(called) and _is_in_scope()):
             return apply_async(called, *args, **kwargs)
-        if _is_celerys(called, kwargs):
-            return _calling_as_celery(apply_async)(called, *args, **kwargs)
-        return _enqueue(called, *args, **kwargs)
+        if not _is_celerys(called, kwargs):
+            return _enqueue(called, *args, **kwargs)
+        if isinstance(called, Signature) and type(called) is not Signature:
+            return calling_as_celery(apply_async)(called, *args, **kwargs)  # and so are its parts
+        return apply_async(called, *args, **kwargs)
 
-    deferring.is_override = is_override  # type: ignore[attr-defined]
     return deferring
-
-
-def _calling_as_celery(function: Callable[..., Any]) -> Any:
-    """What the function calls is not the user's, such as the parts of a group."""
-
-    @functools.wraps(function)
-    def calling(*args: Any, **kwargs: Any) -> Any:
-        before = _by_celery.set(True)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            _by_celery.reset(before)
-
-    return calling
 
 
 class LegacyTaskShim(AirlockTask):
@@ -119,16 +104,13 @@ class LegacyTaskShim(AirlockTask):
         owner, below, *_ = (base for base in cls.__mro__ if "apply_async" in vars(base))
         defers_already = owner is not cls and issubclass(owner, LegacyTaskShim)
         if not defers_already or (owner is LegacyTaskShim and below is not Task):
-            override = vars(owner)["apply_async"]
-            cls.apply_async = _deferring(override, _always, is_override=True)  # type: ignore[method-assign]
+            cls.apply_async = _deferring(vars(owner)["apply_async"], _always)  # type: ignore[method-assign]
 
     def apply_async(self, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
         """As in Celery, but for calls of user code in a scope."""
         if not _is_in_scope() or _is_celerys(self, kwargs):
             return super().apply_async(*args, **kwargs)
         return _enqueue(self, *args, **kwargs)
-
-    apply_async.is_override = False  # type: ignore[attr-defined]
 
 
 def _always(_: object) -> bool:
@@ -182,12 +164,15 @@ class _Intercept:
         for cls in (Task, *_CANVASES):
             self._defer_calls(cls)
         for cls, name in ((Scheduler, "apply_async"), (Backend, "mark_as_done")):
-            self._patch(cls, name, _calling_as_celery(vars(cls)[name]))
+            self._patch(cls, name, calling_as_celery(vars(cls)[name]))
         # Tasks are bound when they are registered: some by now, the others later on.
         self._patch(Task, "bind", _Binding(vars(Task)["bind"], self._take_over))
-        if wrap_task_execution:
-            self._patch(Task, "retry", noting_retries(vars(Task)["retry"]))
-            self._patch(Task, "on_replace", noting_replacements(vars(Task)["on_replace"]))
+        for name, noting in (
+            ("retry", noting_retries),
+            ("on_replace", noting_replacements),
+            ("add_to_chord", calling_as_celery),
+        ):
+            self._patch(Task, name, noting(vars(Task)[name]))
         state: Any = _state
         apps: Any = state._get_active_apps() if self._app is None else [self._app]  # noqa: SLF001 - no public list of apps
         for app in apps:
@@ -197,7 +182,11 @@ class _Intercept:
     def uninstall(self) -> None:
         self._active = False  # for those whose patch lies over ours
         for cls, name, original, patch in reversed(self._patches):
-            if vars(cls)[name] is patch:
+            if vars(cls).get(name) is not patch:
+                continue
+            if original is None:  # it was inherited
+                delattr(cls, name)
+            else:
                 setattr(cls, name, original)
 
     def wraps_run_of(self, task: Task[..., Any]) -> bool:
@@ -207,14 +196,13 @@ class _Intercept:
         return self._active and (self._app is None or called.app == self._app)  # either may be a proxy
 
     def _patch(self, cls: Any, name: str, patch: Any) -> None:
-        self._patches.append((cls, name, inspect.getattr_static(cls, name), patch))
+        self._patches.append((cls, name, vars(cls).get(name), patch))
         setattr(cls, name, patch)
 
     def _defer_calls(self, cls: Any) -> None:
         if cls not in self._deferred and not issubclass(cls, LegacyTaskShim):
             self._deferred.add(cls)
-            original = vars(cls)["apply_async"]
-            self._patch(cls, "apply_async", _deferring(original, self._concerns, is_override=cls is not Task))
+            self._patch(cls, "apply_async", _deferring(vars(cls)["apply_async"], self._concerns))
 
     def _take_over(self, task: Any) -> None:
         for cls in type(task).__mro__:
@@ -227,7 +215,9 @@ class _Intercept:
         cls = type(task)
         if issubclass(cls, AirlockTask) or _is_celerys_task(task):
             return
-        self._patches.append((cls, "run", *wrap_runs(cls, _run_intercepted)))
+        before = vars(cls).get("run")
+        wrap_runs(cls, _run_intercepted)
+        self._patches.append((cls, "run", before, vars(cls)["run"]))
         if "_orig_run" in vars(task):  # autoretry has taken the `run` of before
             self._patch(task, "_orig_run", wrapped_run(task, task._orig_run, _run_intercepted))  # noqa: SLF001 - no other way
 

@@ -34,6 +34,23 @@ else:
 
 logger = logging.getLogger("airlock")
 
+#: Whether Celery is publishing something of its own, and not user code.
+by_celery: ContextVar[bool] = ContextVar("airlock_celery_publishes", default=False)
+
+
+def calling_as_celery(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark what a function of Celery's publishes as not the user's."""
+
+    @functools.wraps(function)
+    def calling(*args: Any, **kwargs: Any) -> Any:
+        before = by_celery.set(True)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            by_celery.reset(before)
+
+    return calling
+
 
 class _Run:
     """A run of a task: its scope, and whether another run does the work instead."""
@@ -42,17 +59,28 @@ class _Run:
         self.request = request
         self.scope = scope
         self.outer = _current_run.get()
+        self._was_by_celery = by_celery.get()
         #: The `Retry` or `Ignore` that says that another run does the work, though this one may go on and return.
         self.handed_on: BaseException | None = None
         #: Whether nothing is left to do but to flush.
         self.has_succeeded = False
+
+    def begin(self) -> None:
+        """Enter the scope. What is called from now on is called by user code."""
+        self.scope.enter()
+        _current_run.set(self)
+        by_celery.set(False)
+
+    def _restore(self) -> None:
+        _current_run.set(self.outer)
+        by_celery.set(self._was_by_celery)
 
     def end(self, should_flush: Callable[[BaseException | None], bool], error: BaseException | None) -> None:
         """Leave the scope, and flush or discard it."""
         flushes: object = should_flush(error)
         if flushes is not True and flushes is not False:
             raise airlock.UsageError(f"should_flush returned {flushes!r} for a task: return True or False.")
-        _current_run.set(self.outer)
+        self._restore()
         self.scope.exit()
         if flushes:
             self.has_succeeded = error is None
@@ -62,7 +90,7 @@ class _Run:
                 self.scope.discard_reason = f"the run of the task ended with {type(error).__name__}"
             self.scope.discard()
 
-    def has_effects_in_spite_of(self, error: BaseException) -> bool:
+    def finish_flush_despite(self, error: BaseException) -> bool:
         """Finish the flush if `error` is an interruption that came when effects may have been out."""
         scope = self.scope
         is_interruption = not isinstance(error, Exception) or isinstance(error, SoftTimeLimitExceeded)
@@ -76,7 +104,7 @@ class _Run:
 
     def give_up(self) -> None:
         """Leave nothing behind, wherever the run was broken off."""
-        _current_run.set(self.outer)
+        self._restore()
         if self.scope.is_active:
             self.scope.exit()
         with suppress(airlock.ScopeStateError):  # it was never entered, or has ended
@@ -104,6 +132,7 @@ def _runs_of(task: Any) -> list[_Run]:
 
 def noting_retries(retry: Callable[..., Any]) -> Callable[..., Any]:
     """Make a run that goes on after `retry()` known as what it is: an attempt that failed."""
+    retry = calling_as_celery(retry)
 
     @functools.wraps(retry)
     def noting_retry(task: Any, *args: Any, **kwargs: Any) -> Any:
@@ -133,18 +162,21 @@ def noting_replacements(on_replace: Callable[..., Any]) -> Callable[..., Any]:
     `replace()`, which returns its result: its effects are its own there, too, and not those of the run it replaces.
     """
 
+    publish = calling_as_celery(on_replace)
+
     @functools.wraps(on_replace)
     def noting_replacement(task: Any, replacement: Any) -> Any:
         runs = _runs_of(task)
+        replace = on_replace if task.request.is_eager else publish
         if not runs:
-            return on_replace(task, replacement)
+            return replace(task, replacement)
         if task.request.is_eager:
             _hand_on(runs, Ignore("Replaced by new task"))
         innermost, outermost = runs[0], runs[-1]
         try:
             with outside(outermost.scope):
                 _current_run.set(outermost.outer)
-                return on_replace(task, replacement)
+                return replace(task, replacement)
         except Ignore as error:  # which the run may catch
             _hand_on(runs, error)
             raise
@@ -191,6 +223,7 @@ class AirlockTask(_Task):
 
     retry = noting_retries(Task.retry)
     on_replace = noting_replacements(Task.on_replace)
+    add_to_chord = calling_as_celery(Task.add_to_chord)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # As early as that, for `autoretry_for`, which may take the `run` before Celery binds the task.
@@ -223,8 +256,7 @@ def run_in_scope(
     # A soft time limit, or Ctrl-C, may come between any two lines. Before the first effect it fails the run, which then
     # has none. From then on it comes too late.
     try:
-        scope.enter()
-        _current_run.set(current)
+        current.begin()
         try:
             result = run()
         except BaseException as error:
@@ -235,23 +267,18 @@ def run_in_scope(
         current.end(should_flush, current.handed_on)
         return result  # noqa: TRY300 - here: what interrupts on this very line comes too late, too
     except BaseException as error:
-        if current.has_effects_in_spite_of(error):
+        if current.finish_flush_despite(error):
             return result
         current.give_up()
         raise
 
 
-def wrap_runs(task_cls: Any, wrapper: Callable[[Any, Callable[[], Any]], Any]) -> tuple[Any, Any]:
-    """Put `wrapper(task, run)` around every run of the tasks of a class.
-
-    Returns:
-        What was the attribute `run` of the class, and what it is now.
-    """
+def wrap_runs(task_cls: Any, wrapper: Callable[[Any, Callable[[], Any]], Any]) -> None:
+    """Put `wrapper(task, run)` around every run of the tasks of a class."""
     # Around `run`, and not around `__call__`: with a `__call__` of its own a task would cover the request of the run
     # with an empty one in `apply()` (celery/app/trace.py, _install_stack_protection, in 5.4 to 5.7).
     run = inspect.getattr_static(task_cls, "run")
-    task_cls.run = wrapped = run if isinstance(run, _WrappedRun) else _WrappedRun(run, wrapper)
-    return run, wrapped
+    task_cls.run = run if isinstance(run, _WrappedRun) else _WrappedRun(run, wrapper)
 
 
 class _WrappedRun:

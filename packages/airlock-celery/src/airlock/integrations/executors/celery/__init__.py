@@ -5,6 +5,7 @@ This is a package so that the module `celery.py` of another project, `airlock-py
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 from functools import cache, partial
@@ -42,7 +43,7 @@ __all__ = ["CeleryExecutor", "celery_executor"]
 MAX_INTENTS = 1000
 
 #: Options that say how to reach the broker. Who gives one of them gets a call of `apply_async` by itself.
-_OWN_WAY = {
+_UNBATCHED = {
     *("connection", "producer", "publisher", "retry", "retry_policy"),
     *("mandatory", "immediate", "timeout", "confirm_timeout"),
 }
@@ -57,8 +58,6 @@ class CeleryExecutor:
     It takes whatever has an `apply_async`: Celery tasks, signatures, chains, groups and chords, and what stands in for
     them; names of tasks; and any other callable, which it calls in place. Dispatch options go to `apply_async` as they
     are.
-
-    For a chain, the id is that of its last task; for a group, of its group result; for a chord, of its body.
 
     Args:
         app: the Celery app that task names belong to; by default the current one.
@@ -112,10 +111,8 @@ class CeleryExecutor:
     def dispatch_many(self, intents: Sequence[Intent], /) -> list[Outcome]:
         """Publish intents over one producer: on Redis in one pipeline, on RabbitMQ with one wait for its confirms.
 
-        A callable among them, a canvas, or a task that overrides `apply_async`, is called by itself, in its turn.
-
-        Args:
-            intents: what to publish. At most 1000 go to the broker together.
+        At most 1000 go together. A callable among them, a canvas, or a task that overrides `apply_async`, is called by
+        itself, in its turn.
 
         Returns:
             What became of the intents, up to the first that failed: for each `None` if the broker has it, the exception
@@ -159,7 +156,7 @@ class CeleryExecutor:
                     for intent in run:
                         self._publish(intent, published, **batch.options)
                 finally:
-                    outcomes.extend(batch.send(list(map(_task_id, published))))
+                    outcomes.extend(batch.send(published))
         except BaseException as error:
             failed = OutcomeUnknown(error) if _is_interruption(error) else error
             unsettled = settled + len(published) - len(outcomes)
@@ -193,21 +190,19 @@ class CeleryExecutor:
         """The app over whose producer the intent can be published together with others, if there is one."""
         try:
             called: Any = self._to_publish(intent.task)
-            if not isinstance(called, Task) and not (type(called) is Signature and _OWN_WAY.isdisjoint(called.options)):
+            if not isinstance(called, Task) and not (
+                type(called) is Signature and _UNBATCHED.isdisjoint(called.options)
+            ):
                 return None
             task = _task_of(called)
             is_overridden = task is not None and _overrides_apply_async(task)
-            goes_along = not is_overridden and is_plain(called.app) and _OWN_WAY.isdisjoint(intent.dispatch_options)
+            goes_along = not is_overridden and is_plain(called.app) and _UNBATCHED.isdisjoint(intent.dispatch_options)
         except Exception:  # as when the settings of an app cannot be loaded: `apply_async` will say so
             return None
         return called.app if goes_along else None
 
     def __repr__(self) -> str:
         return "celery_executor" if self is celery_executor else f"CeleryExecutor({self._app!r})"
-
-
-def _task_id(intent: Intent) -> Any:
-    return intent.dispatch_options.get("task_id", intent.id)
 
 
 def _publish_and_note(publish: Callable[[], Any], intent: Intent, published: list[Intent]) -> None:
@@ -228,15 +223,21 @@ def _task_of(called: Any) -> Task[..., Any] | None:
 
 
 def _overrides_apply_async(task: Task[..., Any]) -> bool:
-    entry: Any = task.__class__.apply_async  # not of its `type`: the task may be a proxy
-    # `LegacyTaskShim` and `install_global_intercept` say of theirs whether there is an override below.
-    return getattr(entry, "is_override", entry is not Task.apply_async) or "apply_async" in vars(task)
+    # Not of its `type`: the task may be a proxy.
+    methods = [vars(cls)["apply_async"] for cls in task.__class__.__mro__ if "apply_async" in vars(cls)]
+    return "apply_async" in vars(task) or not all(map(_is_celerys, methods))
 
 
 def _is_plain(app: Celery) -> bool:
     """Whether an app publishes as Celery does, and does not run tasks in place."""
-    overrides = app.__class__.send_task is not Celery.send_task or "send_task" in vars(app)
-    return not (overrides or app.conf.task_always_eager)
+    steps = (app.__class__.send_task, app.amqp.send_task_message, app.amqp.Producer.publish)
+    return "send_task" not in vars(app) and all(map(_is_celerys, steps)) and not app.conf.task_always_eager
+
+
+def _is_celerys(function: Any) -> bool:
+    """Whether a function is of Celery or Kombu, or ours, below what tools have wrapped around it."""
+    module = getattr(inspect.unwrap(function), "__globals__", {}).get("__name__", "")
+    return module.partition(".")[0] in ("airlock", "celery", "kombu")
 
 
 def _is_interruption(error: BaseException) -> bool:

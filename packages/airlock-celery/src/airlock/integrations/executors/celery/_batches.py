@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
+    from airlock import Intent
     from airlock.ext import Outcome
 
 #: What of `task_publish_retry_policy` is about connecting.
-_OF_CONNECTING = {"max_retries", "interval_start", "interval_step", "interval_max"}
+_CONNECTION_KEYS = {"max_retries", "interval_start", "interval_step", "interval_max"}
 
 
 class OneByOne:
@@ -33,12 +34,11 @@ class OneByOne:
     def __enter__(self) -> OneByOne:
         return self
 
-    def send(self, task_ids: Sequence[str]) -> list[Outcome]:
+    def send(self, intents: Sequence[Intent]) -> list[Outcome]:
         """Have the broker take what was published, and tell what became of each. If it raises, nobody knows."""
-        return [None] * len(task_ids)
+        return [None] * len(intents)
 
-    def __exit__(self, *error: object) -> None:
-        """Leave the producer as it was."""
+    def __exit__(self, *error: object) -> None: ...
 
 
 class Pipeline(OneByOne):
@@ -52,9 +52,9 @@ class Pipeline(OneByOne):
         self._batch.__enter__()
         return self
 
-    def send(self, task_ids: Sequence[str]) -> list[Outcome]:
+    def send(self, intents: Sequence[Intent]) -> list[Outcome]:
         try:
-            return [self._batch.flush()] * len(task_ids)
+            return [self._batch.flush()] * len(intents)
         except KombuError as error:
             raise OperationalError(str(error.__cause__ or error)) from error  # as without a batch
 
@@ -70,7 +70,7 @@ class Confirmed(OneByOne):
         self._connection = connection
         self._channel = channel
 
-    def send(self, task_ids: Sequence[str]) -> list[Outcome]:
+    def send(self, intents: Sequence[Intent]) -> list[Outcome]:
         known = self._connection.recoverable_connection_errors + self._connection.recoverable_channel_errors
         try:
             self._channel.wait_for_confirms()
@@ -78,13 +78,14 @@ class Confirmed(OneByOne):
             raise OperationalError(str(error)) from error  # as Kombu does, also with what comes next
         refusal = OperationalError if issubclass(MessageNacked, known) else MessageNacked
         refused = self._channel.refused - {None}  # an event
+        task_ids = [intent.dispatch_options.get("task_id", intent.id) for intent in intents]
         if not refused.issubset(task_ids):
             raise refusal("RabbitMQ refused a message, but its correlation id is not that of its task.")
         return [refusal("RabbitMQ refused the message.") if task_id in refused else None for task_id in task_ids]
 
     def __exit__(self, *error: object) -> None:
         if error[0] is not None:
-            self._connection.collect()  # there may be answers to come
+            self._connection.collect()  # there may be answers to come, or half a message was sent
 
 
 def open_batch(app: Celery, producer: Any, retries: bool) -> OneByOne:
@@ -98,7 +99,7 @@ def open_batch(app: Celery, producer: Any, retries: bool) -> OneByOne:
         channel = _ensured(app, producer, retries, lambda: ConfirmingChannel.of(connection.connection))
         if channel is not None:
             return Confirmed(app, connection, channel)
-    elif getattr(producer, "supports_batch_publish", False):
+    elif connection.transport.driver_type == "redis" and getattr(producer, "supports_batch_publish", False):
         # A batch goes out when it is too late to try again. So redis-py looks before whether its connection is there.
         _ensured(app, producer, retries, lambda: (pool := producer.channel.pool).release(pool.get_connection()))
         return Pipeline(app, producer.channel)
@@ -110,7 +111,7 @@ def _ensured(app: Celery, producer: Any, retries: bool, function: Callable[[], A
     connection = producer.connection
     policy: dict[str, Any] = {"max_retries": max(len(connection.alt) - 1, 0)}  # each broker once, if there are several
     if retries and app.conf.task_publish_retry:
-        policy |= {key: value for key, value in app.conf.task_publish_retry_policy.items() if key in _OF_CONNECTING}
+        policy |= {key: value for key, value in app.conf.task_publish_retry_policy.items() if key in _CONNECTION_KEYS}
     try:
         connection.ensure_connection(**policy)
         return connection.ensure(producer, function, **policy)()

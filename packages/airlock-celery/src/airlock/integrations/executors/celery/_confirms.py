@@ -19,8 +19,6 @@ class ConfirmingChannel(Channel):
     Messages are known by their correlation id, which is what Celery makes of a task's id.
     """
 
-    events: Any
-
     def __init__(self, connection: Any) -> None:
         super().__init__(connection)
         self._published = 0
@@ -29,8 +27,8 @@ class ConfirmingChannel(Channel):
         self.refused: set[str | None] = set()
         self.open()
         self.confirm_select()
-        self.events["basic_ack"].add(self._answered)
-        self.events["basic_nack"].add(self._take_refusal)
+        self.events["basic_ack"].add(self._answered)  # type: ignore[attr-defined]
+        self.events["basic_nack"].add(self._take_refusal)  # type: ignore[attr-defined]
 
     @classmethod
     def of(cls, connection: Any) -> ConfirmingChannel | None:
