@@ -1,12 +1,14 @@
 """What Celery itself publishes is published: here, all of it happens in a scope that fails and would take it along."""
 
 import contextlib
+import warnings
 from types import SimpleNamespace
 
 import pytest
 from celery import Task, chain, chord, group, signature
 from celery.beat import ScheduleEntry, Scheduler
 from celery.schedules import schedule
+from celery.signals import before_task_publish
 
 import airlock
 from airlock.integrations.celery import LegacyTaskShim, install_global_intercept
@@ -105,10 +107,40 @@ def retrying(request, app):
     return retrying
 
 
+@pytest.fixture(params=["a root", "no root"])
+def _naming(request):
+    """Messages of other programs, and of Celery's older protocol, name no root."""
+
+    def forget_root(headers, **_):
+        headers["root_id"] = None
+
+    if request.param == "no root":
+        before_task_publish.connect(forget_root)
+    yield
+    before_task_publish.disconnect(forget_root)
+
+
+@pytest.mark.usefixtures("_naming")
 def test_retries(retrying, work_off_in_failing_scope):
     retrying.delay()
 
     assert len(work_off_in_failing_scope()) == 3
+
+
+def test_what_a_callback_asks_for_in_place_is_its_own(app, shop):
+    install_global_intercept()
+    app.conf.task_always_eager = True
+
+    @app.task(name="celery.mine")
+    def failing():
+        shop.note.delay("not to be")
+        raise ValueError
+
+    with warnings.catch_warnings(), airlock.scope(executor=celery_executor):
+        warnings.simplefilter("ignore", DeprecationWarning)
+        shop.add.apply(link=failing.si())
+        failing.apply()
+    assert shop.seen == []
 
 
 @pytest.mark.parametrize(
