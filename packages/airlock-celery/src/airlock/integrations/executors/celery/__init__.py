@@ -120,7 +120,7 @@ class CeleryExecutor:
         """
         if type(self).__call__ is not CeleryExecutor.__call__:  # a subclass that looks at each intent
             return self._outcomes_of(intents, lambda _: None)
-        # What it takes to look at an app's settings is spent once.
+        # It is looked once at each app and task.
         return self._outcomes_of(intents, partial(self._app_of, is_plain=cache(_is_plain)))
 
     def _outcomes_of(self, intents: Sequence[Intent], app_of: Callable[[Intent], Celery | None]) -> list[Outcome]:
@@ -186,17 +186,16 @@ class CeleryExecutor:
             return app.tasks.get(task) or app.signature(task)
         return task if hasattr(task, "apply_async") and not isinstance(task, type) else None
 
-    def _app_of(self, intent: Intent, is_plain: Callable[[Celery], bool]) -> Celery | None:
+    def _app_of(self, intent: Intent, is_plain: Callable[[Any, Any], bool]) -> Celery | None:
         """The app over whose producer the intent can be published together with others, if there is one."""
         try:
             called: Any = self._to_publish(intent.task)
-            if not isinstance(called, Task) and not (
-                type(called) is Signature and _UNBATCHED.isdisjoint(called.options)
-            ):
+            options = [intent.dispatch_options]
+            if type(called) is Signature:
+                options.append(called.options)
+            elif not isinstance(called, Task):
                 return None
-            task = _task_of(called)
-            is_overridden = task is not None and _overrides_apply_async(task)
-            goes_along = not is_overridden and is_plain(called.app) and _UNBATCHED.isdisjoint(intent.dispatch_options)
+            goes_along = all(map(_UNBATCHED.isdisjoint, options)) and is_plain(called.app, _task_of(called))
         except Exception:  # as when the settings of an app cannot be loaded: `apply_async` will say so
             return None
         return called.app if goes_along else None
@@ -228,10 +227,11 @@ def _overrides_apply_async(task: Task[..., Any]) -> bool:
     return "apply_async" in vars(task) or not all(map(_is_celerys, methods))
 
 
-def _is_plain(app: Celery) -> bool:
-    """Whether an app publishes as Celery does, and does not run tasks in place."""
+def _is_plain(app: Celery, task: Task[..., Any] | None) -> bool:
+    """Whether a task is published as Celery does it, and not run in place."""
     steps = (app.__class__.send_task, app.amqp.send_task_message, app.amqp.Producer.publish)
-    return "send_task" not in vars(app) and all(map(_is_celerys, steps)) and not app.conf.task_always_eager
+    is_celerys = "send_task" not in vars(app) and all(map(_is_celerys, steps))
+    return is_celerys and not app.conf.task_always_eager and (task is None or not _overrides_apply_async(task))
 
 
 def _is_celerys(function: Any) -> bool:
