@@ -27,8 +27,8 @@ class ConfirmingChannel(Channel):
         self.refused: set[str | None] = set()
         self.open()
         self.confirm_select()
-        self.events["basic_ack"].add(self._answered)  # type: ignore[attr-defined]
-        self.events["basic_nack"].add(self._take_refusal)  # type: ignore[attr-defined]
+        self.events["basic_ack"].add(self._answered)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+        self.events["basic_nack"].add(self._take_refusal)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
 
     @classmethod
     def of(cls, connection: Any) -> ConfirmingChannel | None:
