@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airlock._executors import Executor
+    from airlock._fates import Fate
     from airlock._policies import Policy
 
 _P = ParamSpec("_P")
@@ -130,7 +131,18 @@ def enqueue(
     own.append(intent)
     if scope._state != "active" and not scope._was_in_time(intent, own):  # type: ignore[unreachable]
         raise ended_error(full_name_of(task), scope)
+    if scope._prepare is not None:
+        _prepare(scope._prepare, intent, own)
     return intent
+
+
+def _prepare(prepare: Callable[[Intent, tuple[Fate, ...]], object], intent: Intent, own: list[Intent]) -> None:
+    try:
+        intent._details = intent._details._replace(prepared=prepare(intent, intent._fates))
+    except BaseException:
+        own.remove(intent)
+        intent._details = intent._details._replace(prepared=None)
+        raise
 
 
 def _calling_line() -> str:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from airlock import _context, _fates
 from airlock._context import JUDGING, call_in
-from airlock._executors import OutcomeUnknown, carry_out, carry_out_many, interrupts
-from airlock._intent import forget_contexts
+from airlock._executors import OutcomeUnknown, carry_out, carry_out_many, forget, interrupts
 from airlock._policies import first_refusing
 from airlock._trace import tell_failed, tell_not_dispatched, where
 
@@ -90,7 +89,7 @@ class Dispatch:
     def _without(self, missing: dict[str, list[Intent]]) -> list[Intent]:
         """What is left to dispatch, when the log was told what will not be."""
         not_due = {intent for intents in missing.values() for intent in intents}
-        forget_contexts(not_due)
+        forget(self._executor, list(not_due))
         tell_not_dispatched(self._scope_name, missing)
         return [intent for intent in self.due if intent not in not_due]
 
@@ -120,7 +119,7 @@ class Dispatch:
     def dispatch_settled(self, intents: list[Intent], rolled_back: set[Intent]) -> None:
         """Carry out what hangs on no open transaction any more, but for what was rolled back."""
         gone = [intent for intent in intents if intent in rolled_back]
-        forget_contexts(gone)
+        forget(self._executor, gone)
         self._rolled_back += gone
         tell_not_dispatched(self._scope_name, {_ROLLED_BACK: gone})
         self._carry_out([intent for intent in intents if intent not in rolled_back])

@@ -27,12 +27,16 @@ class Executor(Protocol):
     flush of a plain `Scope`, and is logged by a `DjangoScope`: the intent was not carried out, or, if it is an
     `OutcomeUnknown`, nobody can tell. What interrupts it, such as Ctrl-C, ends any flush.
 
-    An executor may have three more methods:
+    An executor may have five more methods:
 
     - `accepts(task) -> bool`, asked at the `enqueue` call about a task that is not callable. Without it, only callables
       are taken.
     - `check(intent)`, called at the `enqueue` call. It raises if the intent could never be carried out, because its
       arguments do not fit, for example.
+    - `prepare(intent, fates)`, called at the end of the `enqueue` call, when all policies have accepted the intent. What
+      it returns is `intent.prepared`; if it raises, nothing was enqueued. The fates are what the intent hangs on.
+    - `forget(intents)`, called with intents that will not be dispatched: they were discarded, dropped by a policy, or
+      rolled back. It must not raise.
     - `dispatch_many(intents) -> Sequence[Outcome]`, for several intents at the cost of one. A flush of two or more
       calls it with all of them, in order. It returns what became of each: `None` if it was carried out, the exception
       if it was not, and `OutcomeUnknown(exception)` if nobody can tell.
@@ -237,3 +241,10 @@ def _call_many(executor: Any, intents: Sequence[Intent], outcomes: list[Outcome]
             "list with None, an exception or an OutcomeUnknown for each of them, or for the first ones."
         )
     del answer  # the traceback of an error in it refers to this frame
+
+
+def forget(executor: Any, intents: list[Intent]) -> None:
+    """Tell an executor of intents that will not be dispatched, and free what they have captured."""
+    forget_contexts(intents)
+    if intents and hasattr(executor, "forget"):
+        executor.forget(intents)

@@ -74,6 +74,11 @@ def register_fates(source: FateSource) -> None:
 
 
 def open_fates() -> tuple[Fate, ...]:
+    """What is open where the running code is, on all sources.
+
+    Raises:
+        UsageError: if that cannot be known.
+    """
     found: tuple[Fate, ...] = ()
     for source in sources:
         found += source.open_fates()
@@ -82,10 +87,14 @@ def open_fates() -> tuple[Fate, ...]:
 
 def refresh(intents: Iterable[Intent], *fates: Fate) -> None:
     """Find out at once what became of everything that the intents hang on."""
-    all_fates = {*fates, *(fate for intent in intents for fate in intent._fates)}
-    if all_fates:
+    refresh_fates({*fates, *(fate for intent in intents for fate in intent._fates)})
+
+
+def refresh_fates(fates: Collection[Fate]) -> None:
+    """Bring the state of fates up to date."""
+    if fates:
         for source in sources:
-            source.refresh(all_fates)
+            source.refresh(fates)
 
 
 def is_gone(intent: Intent) -> bool:

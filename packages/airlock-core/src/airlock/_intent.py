@@ -33,6 +33,8 @@ class Details(NamedTuple):
     dispatch_options: Mapping[str, Any] = MappingProxyType({})
     #: What the carriers brought.
     carried: tuple[AbstractContextManager[object], ...] = ()
+    #: What the executor made of it at `enqueue`.
+    prepared: object = None
 
 
 NO_DETAILS = Details()
@@ -140,6 +142,11 @@ class Intent:
     def dispatch_options(self) -> Mapping[str, Any]:
         """Options for the executor, read-only. Empty when none were given."""
         return self._details.dispatch_options
+
+    @property
+    def prepared(self) -> Any:
+        """What the executor's `prepare` has made of it at the `enqueue` call. `None` if it has no such method."""
+        return self._details.prepared
 
     @property
     def policies(self) -> tuple[Policy, ...]:

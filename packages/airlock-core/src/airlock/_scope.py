@@ -25,9 +25,8 @@ from airlock._context import (
 )
 from airlock._dispatch import Dispatch
 from airlock._errors import ScopeStateError, UsageError
-from airlock._executors import check_executor, wrong_task
+from airlock._executors import check_executor, forget, wrong_task
 from airlock._handover import hand_over
-from airlock._intent import forget_contexts
 from airlock._policies import check_policy
 from airlock._trace import logger, tell_not_dispatched
 from airlock.integrations.executors.sync import sync_executor
@@ -80,6 +79,7 @@ class Scope:
         # Those of the outermost scope, which will dispatch unless one in between lets something through.
         self._outermost_executor = self._executor
         self._check = getattr(self._executor, "check", None)
+        self._prepare = getattr(self._executor, "prepare", None)
         #: Whether to record where intents are enqueued.
         self.capture_origin = defaults.capture_origin
         #: Called at each `enqueue`; what they return is entered around the dispatch.
@@ -109,7 +109,8 @@ class Scope:
                 raise judging_error("A scope")
             if self.capturable and outer.scope is not None:
                 self._parent = parent = outer.scope
-                self._check, self._outermost_executor = parent._check, parent._outermost_executor
+                self._check, self._prepare = parent._check, parent._prepare
+                self._outermost_executor = parent._outermost_executor
                 if not parent.transactional:  # the parent dispatches at the end of its block, as `detached()` does
                     self.transactional = False
         judges = outer.judges
@@ -180,7 +181,7 @@ class Scope:
         self._state = "discarded"
         self._fix()
         intents = self.intents
-        forget_contexts(intents)
+        forget(self._outermost_executor, intents)
         why = f"discarded, because {self.discard_reason or 'the scope decided so'}"
         tell_not_dispatched(type(self).__name__, {why: intents})
         return intents

@@ -12,7 +12,7 @@ from airlock._api import when_no_scope
 from airlock._configuration import Carrier, set_defaults
 from airlock._context import JUDGING, SuspendedContext, current
 from airlock._executors import Outcome, dispatch_one, register_interruption, run_in_context
-from airlock._fates import Fate, FateSource, State, Transaction, register_fates
+from airlock._fates import Fate, FateSource, State, Transaction, open_fates, refresh_fates, register_fates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,9 @@ __all__ = [
     "Transaction",
     "dispatch_one",
     "is_judging",
+    "open_fates",
     "outside",
+    "refresh_fates",
     "register_fates",
     "register_interruption",
     "run_in_context",

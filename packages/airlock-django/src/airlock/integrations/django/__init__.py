@@ -16,5 +16,6 @@ from airlock.integrations.django import _no_scope, _settings, _transactions  # n
 from airlock.integrations.django._command import airlock_command
 from airlock.integrations.django._middleware import AirlockMiddleware, AirlockRequest
 from airlock.integrations.django._scope import DjangoScope
+from airlock.integrations.django._transactions import DjangoTransaction
 
-__all__ = ["AirlockMiddleware", "AirlockRequest", "DjangoScope", "airlock_command"]
+__all__ = ["AirlockMiddleware", "AirlockRequest", "DjangoScope", "DjangoTransaction", "airlock_command"]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _SIBLINGS = {
     "airlock.integrations.celery": "airlock-celery",
     "airlock.integrations.executors.celery": "airlock-celery",
+    "airlock.integrations.outbox": "airlock-outbox",
 }
 
 
@@ -222,6 +223,14 @@ def _dispatch_errors(given: Mapping[str, Any]) -> Literal["log", "raise"]:
     return cast('Literal["log", "raise"]', dispatch_errors)
 
 
+def _outbox(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options of airlock-outbox, which reads them itself."""
+    outbox = given.get("OUTBOX", {})
+    if not isinstance(outbox, Mapping):
+        raise _wrong_kind("OUTBOX", outbox, "a dictionary of options for airlock-outbox")
+    return outbox
+
+
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "EXECUTOR": _executor,
     "POLICY": _policy,
@@ -230,6 +239,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "CAPTURE_ORIGIN": _capture_origin,
     "CARRIERS": _carriers,
     "DISPATCH_ERRORS": _dispatch_errors,
+    "OUTBOX": _outbox,
 }
 
 #: Which argument of `airlock.configure` a key stands for.

@@ -18,7 +18,9 @@ them changes.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from django.db import DatabaseError
 
 from airlock import UsageError
 from airlock.ext import register_fates
@@ -47,6 +49,7 @@ class Marker:
         #: In a `TestCase`, the block that stands for the transaction.
         self.test_block = _outermost_block_in_test(connection)
         self._to_tell: list[Callable[[], None]] = []
+        self._before_commit: list[Callable[[], None]] = []
         #: In the marker of a whole transaction: those of its savepoints.
         self.savepoint_markers: list[Marker] = []
         if whole is not None:
@@ -61,6 +64,16 @@ class Marker:
             if marker.state == "open":  # Django would have called it before this one
                 marker.state = "gone"
         _call_all(to_tell)
+
+    def before_commit(self, callback: Callable[[], None]) -> None:
+        """Call `callback()` inside the transaction, right before its COMMIT. If it raises, all is rolled back."""
+        self._before_commit.append(callback)
+        watch_commits(self.connection)
+
+    def commit_comes(self) -> None:
+        """Called inside of the transaction, right before its COMMIT."""
+        for callback in self._before_commit:
+            callback()
 
     def when_over(self, tell: Callable[[], None]) -> None:
         """Call `tell()` when the transaction is over."""
@@ -142,6 +155,59 @@ class Transactions:
 
 
 register_fates(Transactions())
+
+
+class DjangoTransaction(Protocol):
+    """What the fates of airlock-django have as their `transaction`."""
+
+    @property
+    def connection(self) -> BaseDatabaseWrapper:
+        """The database connection that it is open on."""
+        ...
+
+    @property
+    def state(self) -> State:
+        """As for `airlock.ext.Transaction`."""
+        ...
+
+    def before_commit(self, callback: Callable[[], None]) -> None:
+        """Have something done inside of the transaction, right before its COMMIT, in the thread that commits.
+
+        Not in a `TestCase`, where nothing is committed.
+
+        Args:
+            callback: if it raises, the transaction is rolled back, and the error comes out of `atomic()`: as a
+                `DatabaseError`, with the error as its cause, if it is none itself.
+        """
+
+
+def watch_commits(connection: BaseDatabaseWrapper) -> None:
+    """Have the markers of a connection know of each COMMIT before it comes."""
+    # Django has no hook there. `commit` is a public method; this overrides it in one object, for good.
+    if not isinstance(vars(connection).get("commit"), _Commit):
+        connection.commit = _Commit(connection)  # type: ignore[method-assign]
+
+
+class _Commit:
+    """The attribute `commit` of a connection."""
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self._connection = connection
+        self._commit = connection.commit
+
+    def __call__(self) -> None:
+        newest = _newest_marker(self._connection)
+        if newest is not None:
+            try:
+                newest.transaction.commit_comes()
+            except DatabaseError:
+                raise  # for which Django rolls back
+            except Exception as error:  # for which it does not: on some databases it would even commit
+                raise DatabaseError(f"The transaction was rolled back before its COMMIT: {error}") from error
+            except BaseException:
+                self._connection.rollback()
+                raise
+        self._commit()
 
 
 def callbacks_wait_in_test_case() -> bool:
