@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
+from contextlib import suppress
 from functools import cache, partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -98,11 +99,9 @@ class CeleryExecutor:
         if app is not None:
             # In one step, as an interruption may come after it.
             if (outcome := self._outcomes_of([intent], lambda _: app)[0]) is not None:
-                raise (
-                    outcome.error
-                    if isinstance(outcome, OutcomeUnknown) and _is_interruption(outcome.error)
-                    else outcome
-                )
+                if isinstance(outcome, OutcomeUnknown) and _is_interruption(outcome.error):
+                    raise outcome.error
+                raise outcome
         elif self._to_publish(intent.task) is None:
             sync_executor(intent)
         else:
@@ -188,17 +187,12 @@ class CeleryExecutor:
 
     def _app_of(self, intent: Intent, is_plain: Callable[[Any, Any], bool]) -> Celery | None:
         """The app over whose producer the intent can be published together with others, if there is one."""
-        try:
+        with suppress(Exception):  # as when the settings of an app cannot be loaded: `apply_async` will say so
             called: Any = self._to_publish(intent.task)
-            options = [intent.dispatch_options]
-            if type(called) is Signature:
-                options.append(called.options)
-            elif not isinstance(called, Task):
-                return None
-            goes_along = all(map(_UNBATCHED.isdisjoint, options)) and is_plain(called.app, _task_of(called))
-        except Exception:  # as when the settings of an app cannot be loaded: `apply_async` will say so
-            return None
-        return called.app if goes_along else None
+            options = {*intent.dispatch_options, *(called.options if type(called) is Signature else ())}
+            if (type(called) is Signature or isinstance(called, Task)) and _UNBATCHED.isdisjoint(options):
+                return called.app if is_plain(called.app, _task_of(called)) else None
+        return None
 
     def __repr__(self) -> str:
         return "celery_executor" if self is celery_executor else f"CeleryExecutor({self._app!r})"
