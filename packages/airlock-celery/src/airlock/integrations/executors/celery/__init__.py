@@ -8,11 +8,12 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
+from contextlib import suppress
 from functools import cache, partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery, Task, current_app
+from celery import Celery, Task, current_app, group
 from celery.canvas import Signature
 from celery.exceptions import SoftTimeLimitExceeded
 from kombu.exceptions import EncodeError, OperationalError
@@ -70,7 +71,7 @@ class CeleryExecutor:
 
     def __init__(self, app: Celery | None = None) -> None:
         self._app = app
-        #: `id`: of the last intent of the flush of this thread in which a broker could not be reached.
+        #: `ids`: of what was left of the flush of this thread that could not reach a broker.
         self._given_up = threading.local()
 
     def accepts(self, task: object) -> bool:
@@ -94,19 +95,19 @@ class CeleryExecutor:
         task.__header__(*call.args, **call.kwargs)
 
     def __call__(self, intent: Intent, /) -> None:
-        app = self._app_of(intent, _is_plain)
-        if app is not None:
+        called = self._to_publish(intent.task)
+        if (app := self._app_of(intent, _is_plain)) is not None:
             # In one step, as an interruption may come after it.
             if (outcome := self._outcomes_of([intent], lambda _: app)[0]) is not None:
-                raise (
-                    outcome.error
-                    if isinstance(outcome, OutcomeUnknown) and _is_interruption(outcome.error)
-                    else outcome
-                )
-        elif self._to_publish(intent.task) is None:
+                if isinstance(outcome, OutcomeUnknown) and _is_interruption(outcome.error):
+                    raise outcome.error
+                raise outcome
+        elif called is None:
             sync_executor(intent)
-        else:
+        elif self._retries(intent) or not _takes_retry_policy(called):
             self._publish(intent, [])
+        else:
+            self._publish(intent, [], retry_policy={"max_retries": 0})
 
     def dispatch_many(self, intents: Sequence[Intent], /) -> list[Outcome]:
         """Publish intents over one producer: on Redis in one pipeline, on RabbitMQ with one wait for its confirms.
@@ -126,18 +127,17 @@ class CeleryExecutor:
     def _outcomes_of(self, intents: Sequence[Intent], app_of: Callable[[Intent], Celery | None]) -> list[Outcome]:
         outcomes: list[Outcome] = []
         try:
-            for app, group in groupby(intents[:MAX_INTENTS], lambda intent: app_of(intent) or intent):
-                run = list(group)
+            for app, together in groupby(intents[:MAX_INTENTS], lambda intent: app_of(intent) or intent):
+                run = list(together)
                 if app is run[0]:  # an intent that goes by itself
                     outcomes.append(dispatch_one(self, run[0]))
                 else:
-                    # A scope that goes on after a failure comes again, with what is left. The last is the same.
-                    retries = getattr(self._given_up, "id", None) != intents[-1].id
-                    self._together(app, run, retries, outcomes)
+                    self._together(app, run, self._retries(run[0]), outcomes)
                 if outcomes.count(None) < len(outcomes):
                     break
-            if OperationalError in map(type, outcomes):
-                self._given_up.id = intents[-1].id
+            if OperationalError in map(type, outcomes) and self._retries(intents[-1]):
+                # A scope that goes on after a failure comes again, with what is left.
+                self._given_up.ids = {intent.id for intent in intents[len(outcomes) :]}
             return outcomes  # noqa: TRY300 - here: what interrupts on this very line does not lose them
         except BaseException as error:  # an interruption, such as Ctrl-C: what is noted by now counts
             if len(outcomes) < len(intents):
@@ -145,6 +145,9 @@ class CeleryExecutor:
             else:
                 logger.warning("%r came when all was dispatched: ignored", error)
             return outcomes
+
+    def _retries(self, intent: Intent) -> bool:
+        return intent.id not in getattr(self._given_up, "ids", ())
 
     def _together(self, app: Any, run: Sequence[Intent], retries: bool, outcomes: list[Outcome]) -> None:
         published: list[Intent] = []
@@ -188,17 +191,12 @@ class CeleryExecutor:
 
     def _app_of(self, intent: Intent, is_plain: Callable[[Any, Any], bool]) -> Celery | None:
         """The app over whose producer the intent can be published together with others, if there is one."""
-        try:
+        with suppress(Exception):  # as when the settings of an app cannot be loaded: `apply_async` will say so
             called: Any = self._to_publish(intent.task)
-            options = [intent.dispatch_options]
-            if type(called) is Signature:
-                options.append(called.options)
-            elif not isinstance(called, Task):
-                return None
-            goes_along = all(map(_UNBATCHED.isdisjoint, options)) and is_plain(called.app, _task_of(called))
-        except Exception:  # as when the settings of an app cannot be loaded: `apply_async` will say so
-            return None
-        return called.app if goes_along else None
+            options = {*intent.dispatch_options, *(called.options if type(called) is Signature else ())}
+            if (type(called) is Signature or isinstance(called, Task)) and _UNBATCHED.isdisjoint(options):
+                return called.app if is_plain(called.app, _task_of(called)) else None
+        return None
 
     def __repr__(self) -> str:
         return "celery_executor" if self is celery_executor else f"CeleryExecutor({self._app!r})"
@@ -225,6 +223,21 @@ def _overrides_apply_async(task: Task[..., Any]) -> bool:
     # Not of its `type`: the task may be a proxy.
     methods = [vars(cls)["apply_async"] for cls in task.__class__.__mro__ if "apply_async" in vars(cls)]
     return "apply_async" in vars(task) or not all(map(_is_celerys, methods))
+
+
+def _takes_retry_policy(called: Any) -> bool:
+    """Whether it can be told how to retry, without telling workers: a chord would put that into its messages."""
+    if isinstance(called, Signature) and "retry_policy" in called.options:
+        return False
+    if isinstance(called, group):
+        return all(map(_takes_retry_policy, called.tasks))
+    if isinstance(called, Signature) and called.task == "celery.chain":
+        first = next(iter(called.kwargs["tasks"]), None)  # which is told; if it is a group, it becomes a chord
+        return type(first) is Signature and _takes_retry_policy(first)
+    if (task := _task_of(called)) is None:
+        return type(called) is Signature
+    code = getattr(inspect.unwrap(task.apply_async), "__code__", None)
+    return bool(code and code.co_flags & inspect.CO_VARKEYWORDS)
 
 
 def _is_plain(app: Celery, task: Task[..., Any] | None) -> bool:
