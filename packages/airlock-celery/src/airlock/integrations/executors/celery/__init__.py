@@ -25,9 +25,10 @@ except ModuleNotFoundError as error:
         "airlock-celery needs airlock-core, and it is not there. Run: pip install --force-reinstall airlock-core"
     ) from error
 
-from airlock import OutcomeUnknown
+from airlock import OutcomeUnknown, UsageError
 from airlock.ext import dispatch_one, register_interruption, run_in_context
 from airlock.integrations.executors.celery._batches import OneByOne, open_batch
+from airlock.integrations.executors.celery._message import Message, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("airlock")
 
-__all__ = ["CeleryExecutor", "celery_executor"]
+__all__ = ["CeleryExecutor", "Message", "celery_executor"]
 
 #: How many intents go to the broker together, so that memory stays bounded.
 MAX_INTENTS = 1000
@@ -123,6 +124,33 @@ class CeleryExecutor:
         # It is looked once at each app and task.
         return self._outcomes_of(intents, partial(self._app_of, is_plain=cache(_is_plain)))
 
+    def record(self, intent: Intent, /) -> Message | None:
+        """Keep what would be published for an intent, so that it can be published later, perhaps by another process.
+
+        It asks nobody over the network. Celery's signals for a message that is published come now.
+
+        Returns:
+            The message, or `None` if the intent is to be called instead: a callable, a canvas, a task that overrides
+            `apply_async` or runs eagerly, or with options that say how to reach the broker.
+
+        Raises:
+            airlock.UsageError: if another process could not publish it: the task is of another app, its arguments are
+                pickled, its queue is not one of the app's, or its headers are not JSON.
+            kombu.exceptions.EncodeError: if an argument cannot be serialised.
+        """
+        app = self._app_of(intent, _is_plain)
+        if app is None:
+            return None
+        called = self._to_publish(intent.task)
+        if isinstance(called, Message):
+            return called
+        if app != (self._app or current_app):
+            raise UsageError(
+                f"{intent} cannot be recorded, as its task is not of {self._app or current_app!r}, which is to publish "
+                f"it. Use CeleryExecutor({app!r}) for it."
+            )
+        return record(app, called, intent.args, dict(intent.kwargs), {"task_id": intent.id, **intent.dispatch_options})
+
     def _outcomes_of(self, intents: Sequence[Intent], app_of: Callable[[Intent], Celery | None]) -> list[Outcome]:
         outcomes: list[Outcome] = []
         try:
@@ -193,7 +221,7 @@ class CeleryExecutor:
             options = [intent.dispatch_options]
             if type(called) is Signature:
                 options.append(called.options)
-            elif not isinstance(called, Task):
+            elif not isinstance(called, Task | Message):
                 return None
             goes_along = all(map(_UNBATCHED.isdisjoint, options)) and is_plain(called.app, _task_of(called))
         except Exception:  # as when the settings of an app cannot be loaded: `apply_async` will say so
