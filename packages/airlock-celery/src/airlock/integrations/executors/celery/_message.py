@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from celery import current_app
@@ -70,13 +71,20 @@ class Message:
         }
         with self.app.producer_or_acquire(producer) as publisher:
             connection = publisher.connection
+            known = connection.recoverable_connection_errors + connection.recoverable_channel_errors
+            message, *events = self._publications
             try:
-                for publication in self._publications:
-                    declare = [self._declared(entity) for entity in publication["declare"]]
-                    headers = dict(publication["headers"])  # Kombu adds to them
-                    publisher.publish(**{**publication, **retrying, "declare": declare, "headers": headers})
-            except connection.recoverable_connection_errors + connection.recoverable_channel_errors as error:
+                self._publish(publisher, message, retrying)
+            except known as error:
                 raise OperationalError(str(error)) from error  # as Celery does
+            with suppress(OperationalError, *known):  # the task was sent, so it does not matter; Celery does not mind
+                for event in events:
+                    self._publish(publisher, event, retrying)
+
+    def _publish(self, producer: Any, publication: dict[str, Any], retrying: dict[str, Any]) -> None:
+        declare = [self._declared(entity) for entity in publication["declare"]]
+        headers = dict(publication["headers"])  # Kombu adds to them
+        producer.publish(**{**publication, **retrying, "declare": declare, "headers": headers})
 
     def _declared(self, entity: str | dict[str, Any]) -> Any:
         return self.app.amqp.queues[entity] if isinstance(entity, str) else Exchange(**entity)
@@ -177,8 +185,8 @@ class _Recorder:
             declaration: dict[str, Any] = entity.as_dict()
             return declaration
         queues: Any = self._app.amqp.queues
-        # Not by `[]`, which makes what is missing.
-        if queues.get(entity.name) != entity:
+        known = queues.get(entity.name)  # `[]` would make what is missing
+        if known is None or known != entity:
             raise UsageError(
                 f"{self._name} cannot be recorded, as its queue {entity.name!r} is not one of the app's: another "
                 "process would not know how to declare it. Add it to the setting `task_queues`."
