@@ -170,7 +170,7 @@ AirlockError DispatchError NoScopeError PolicyEnqueueError PolicyViolation Scope
 """
 FOR_INTEGRATIONS = """
 Fate FateSource SuspendedContext Transaction dispatch_one is_judging outside register_fates register_interruption
-run_in_context set_defaults suspend when_no_scope Carrier Outcome State
+open_fates refresh_fates run_in_context set_defaults suspend when_no_scope Carrier Outcome State
 """
 
 

@@ -33,8 +33,8 @@ class Executor(Protocol):
       are taken.
     - `check(intent)`, called at the `enqueue` call. It raises if the intent could never be carried out, because its
       arguments do not fit, for example.
-    - `prepare(intent, fates)`, called at the end of the `enqueue` call, when all policies have accepted the intent. What
-      it returns is `intent.prepared`; if it raises, nothing was enqueued. The fates are what the intent hangs on.
+    - `prepare(intent, fates)`, called at the end of the `enqueue` call, when all policies have accepted the intent.
+      What it returns is `intent.prepared`; if it raises, nothing was enqueued. The fates are what the intent hangs on.
     - `forget(intents)`, called with intents that will not be dispatched: they were discarded, dropped by a policy, or
       rolled back. It must not raise.
     - `dispatch_many(intents) -> Sequence[Outcome]`, for several intents at the cost of one. A flush of two or more

@@ -29,6 +29,7 @@ except ModuleNotFoundError as error:
 from airlock import OutcomeUnknown
 from airlock.ext import dispatch_one, register_interruption, run_in_context
 from airlock.integrations.executors.celery._batches import OneByOne, open_batch
+from airlock.integrations.executors.celery._message import Message, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("airlock")
 
-__all__ = ["CeleryExecutor", "celery_executor"]
+__all__ = ["CeleryExecutor", "Message", "celery_executor"]
 
 #: How many intents go to the broker together, so that memory stays bounded.
 MAX_INTENTS = 1000
@@ -124,6 +125,28 @@ class CeleryExecutor:
         # It is looked once at each app and task.
         return self._outcomes_of(intents, partial(self._app_of, is_plain=cache(_is_plain)))
 
+    @property
+    def app(self) -> Celery:
+        """The Celery app that it publishes with."""
+        return self._app or current_app
+
+    def record(self, intent: Intent, /) -> Message | None:
+        """Keep what would be published for an intent, so that it can be published later, perhaps by another process.
+
+        It asks nobody over the network. Celery's signals for a message that is published come now.
+
+        Returns:
+            The message, or `None` if the intent is to be called instead: a callable, a canvas, a task that overrides
+            `apply_async` or runs eagerly, or with options that say how to reach the broker.
+
+        Raises:
+            airlock.UsageError: if another process could not publish it: the task is of another app, its arguments are
+                pickled, its queue is not one of the app's, or its headers are not JSON.
+            kombu.exceptions.EncodeError: if an argument cannot be serialised.
+        """
+        app = self._app_of(intent, _is_plain)
+        return None if app is None else record(app, self._app or current_app, self._to_publish(intent.task), intent)
+
     def _outcomes_of(self, intents: Sequence[Intent], app_of: Callable[[Intent], Celery | None]) -> list[Outcome]:
         outcomes: list[Outcome] = []
         try:
@@ -194,7 +217,7 @@ class CeleryExecutor:
         with suppress(Exception):  # as when the settings of an app cannot be loaded: `apply_async` will say so
             called: Any = self._to_publish(intent.task)
             options = {*intent.dispatch_options, *(called.options if type(called) is Signature else ())}
-            if (type(called) is Signature or isinstance(called, Task)) and _UNBATCHED.isdisjoint(options):
+            if (type(called) is Signature or isinstance(called, Task | Message)) and _UNBATCHED.isdisjoint(options):
                 return called.app if is_plain(called.app, _task_of(called)) else None
         return None
 
