@@ -18,7 +18,7 @@ them changes.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from django.db import DatabaseError
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from airlock.ext import Fate, State
+
+_CallbackT = TypeVar("_CallbackT", bound="Callable[[], None]")
 
 _lock = threading.Lock()
 
@@ -49,7 +51,7 @@ class Marker:
         #: In a `TestCase`, the block that stands for the transaction.
         self.test_block = _outermost_block_in_test(connection)
         self._to_tell: list[Callable[[], None]] = []
-        self._before_commit: list[Callable[[], None]] = []
+        self._before_commit: dict[Callable[..., object], Any] = {}
         #: In the marker of a whole transaction: those of its savepoints.
         self.savepoint_markers: list[Marker] = []
         if whole is not None:
@@ -65,14 +67,17 @@ class Marker:
                 marker.state = "gone"
         _call_all(to_tell)
 
-    def before_commit(self, callback: Callable[[], None]) -> None:
-        """Call `callback()` inside the transaction, right before its COMMIT. If it raises, all is rolled back."""
-        self._before_commit.append(callback)
-        watch_commits(self.connection)
+    def before_commit(self, make: Callable[[DjangoTransaction], _CallbackT]) -> _CallbackT:
+        """The callback that `make` makes of this transaction, once. It is called right before the COMMIT."""
+        if make not in self._before_commit:
+            self._before_commit[make] = make(self)
+            watch_commits(self.connection)
+        callback: _CallbackT = self._before_commit[make]
+        return callback
 
     def commit_comes(self) -> None:
         """Called inside of the transaction, right before its COMMIT."""
-        for callback in self._before_commit:
+        for callback in self._before_commit.values():
             callback()
 
     def when_over(self, tell: Callable[[], None]) -> None:
@@ -170,15 +175,22 @@ class DjangoTransaction(Protocol):
         """As for `airlock.ext.Transaction`."""
         ...
 
-    def before_commit(self, callback: Callable[[], None]) -> None:
+    def before_commit(self, make: Callable[[DjangoTransaction], _CallbackT], /) -> _CallbackT:
         """Have something done inside of the transaction, right before its COMMIT, in the thread that commits.
 
         Not in a `TestCase`, where nothing is committed.
 
+            transaction.before_commit(Writer).records.append(record)
+
         Args:
-            callback: if it raises, the transaction is rolled back, and the error comes out of `atomic()`: as a
-                `DatabaseError`, with the error as its cause, if it is none itself.
+            make: makes the callback, when it is given for the first time. If what it makes raises, the transaction is
+                rolled back, and the error comes out of `atomic()`: as a `DatabaseError`, with the error as its cause,
+                if it is none itself.
+
+        Returns:
+            What `make` has returned, now or before.
         """
+        ...
 
 
 def watch_commits(connection: BaseDatabaseWrapper) -> None:

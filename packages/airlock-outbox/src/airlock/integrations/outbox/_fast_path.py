@@ -1,0 +1,109 @@
+"""Publishing at once, in a request, that never hangs for it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections
+
+from airlock.ext import dispatch_one
+from airlock.integrations.outbox._settings import options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from airlock import Intent
+    from airlock.ext import Outcome
+
+logger = logging.getLogger("airlock")
+
+
+def publish(executor: Any, intents: Sequence[Intent]) -> list[Outcome]:
+    """Have an executor publish intents, in batches, up to the first that fails."""
+    outcomes: list[Outcome] = []
+    while len(outcomes) < len(intents) and outcomes.count(None) == len(outcomes):
+        rest = intents[len(outcomes) :]
+        outcomes += executor.dispatch_many(rest) if len(rest) > 1 else [dispatch_one(executor, rest[0])]
+    return outcomes
+
+
+class Publication(threading.Thread):
+    """Publishes intents in a thread of its own.
+
+    Args:
+        executor: a Celery executor.
+        intents: what to publish.
+        when_late: called in the thread, with the outcomes, if nobody waits for them any more.
+    """
+
+    def __init__(self, executor: Any, intents: Sequence[Intent], when_late: Callable[[list[Outcome]], None]) -> None:
+        super().__init__(name="airlock-outbox-publication", daemon=True)
+        self._executor = executor
+        self._intents = intents
+        self._when_late = when_late
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._is_late = False
+        self._outcomes: list[Outcome] = []
+
+    def run(self) -> None:
+        try:
+            self._outcomes = publish(self._executor, self._intents)
+        except BaseException as error:
+            self._outcomes = [error]
+        with self._lock:
+            self._done.set()
+        if self._is_late:
+            try:
+                self._when_late(self._outcomes)
+            finally:
+                connections.close_all()
+
+    def outcomes_within(self, seconds: float) -> list[Outcome] | None:
+        """Begin, and wait for the outcomes for so long at most. `None` if that is not enough."""
+        self.start()
+        try:
+            self._done.wait(seconds)
+        finally:
+            with self._lock:
+                self._is_late = not self._done.is_set()
+        return None if self._is_late else self._outcomes
+
+
+class Breaker:
+    """Leaves a broker alone that has failed, and tries it again after a while."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._retry_at: float | None = None
+
+    def allows(self) -> bool:
+        """Whether to try. While the broker is down, one may at a time."""
+        if self._retry_at is None:
+            return True
+        with self._lock:
+            if self._retry_at is None or time.monotonic() < self._retry_at:
+                return self._retry_at is None
+            self._retry_at = time.monotonic() + options().breaker_seconds
+            return True
+
+    def failed(self, why: object) -> None:
+        """Leave the broker alone for a while."""
+        with self._lock:
+            is_news = self._retry_at is None
+            self._retry_at = time.monotonic() + options().breaker_seconds
+        if is_news:
+            logger.error("The broker fails, so what is enqueued is left to the relay: %s", why)
+
+    def succeeded(self) -> None:
+        """The broker is there."""
+        if self._retry_at is not None:
+            with self._lock:
+                self._retry_at = None
+            logger.info("The broker is back")
+
+
+breaker = Breaker()

@@ -1,0 +1,115 @@
+"""The statements on the table of entries that writers make. Those of relays: `_relay.py`."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from django.db import connections
+from django.db.models import DateTimeField, Func, UUIDField, Value
+from django.utils import timezone
+
+from airlock.integrations.outbox.models import VERSION, Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from airlock.integrations.outbox._record import Record
+
+#: Rows of one INSERT. SQLite takes 32,766 parameters, and MariaDB 16 MB.
+_ROWS = 1000
+
+
+class DatabaseNow(Func):
+    """The time by the clock of the database, as all of its clients see it. SQLite has that of this machine."""
+
+    template = "STATEMENT_TIMESTAMP()"
+    output_field = DateTimeField()
+
+    def as_mysql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **context)
+
+    def as_sqlite(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
+        return compiler.compile(Value(timezone.now(), DateTimeField()))
+
+
+def insert(alias: str, records: Sequence[Record], lease: UUID, seconds: float) -> None:
+    """Write entries, due in so many seconds, on a connection that is about to commit, or in autocommit.
+
+    As SQL of our own: it takes a fifth of the time of `bulk_create`, and that begins a transaction.
+
+    Raises:
+        django.db.DatabaseError: if the database refuses.
+    """
+    connection = connections[alias]
+    now = timezone.now()
+    adapt_time: Any = connection.ops.adapt_datetimefield_value
+    adapt_uuid: Any = UUIDField().get_db_prep_value
+    token = adapt_uuid(lease, connection, False)
+    if connection.vendor == "postgresql":
+        due, due_params = f"STATEMENT_TIMESTAMP() + INTERVAL '{seconds:f} seconds'", []
+    elif connection.vendor == "mysql":
+        due, due_params = f"UTC_TIMESTAMP(6) + INTERVAL {seconds * 1e6:.0f} MICROSECOND", []
+    else:
+        due, due_params = "%s", [adapt_time(now + timedelta(seconds=seconds))]
+    row = f"(%s, %s, {due}, %s, %s, 0, %s, {VERSION}, %s, '')"
+    columns = "(id, created, due, held, lease, attempts, task, version, payload, error)"
+    with connection.cursor() as cursor:
+        for begin in range(0, len(records), _ROWS):
+            params: list[Any] = []
+            batch = records[begin : begin + _ROWS]
+            for number, record in enumerate(batch, begin):
+                created = adapt_time(now + timedelta(microseconds=number))
+                params += (adapt_uuid(UUID(record.intent.id), connection, False), created, *due_params)
+                params += (not record.is_let_go, token, record.intent.full_name[:255], record.payload)
+            values = ", ".join([row] * len(batch))
+            cursor.execute(f"INSERT INTO airlock_outbox {columns} VALUES {values}", params)  # noqa: S608
+
+
+def _ours(alias: str, ids: Iterable[str], lease: UUID) -> Any:
+    return Entry.objects.using(alias).filter(id__in=list(ids), lease=lease)
+
+
+def delete(alias: str, ids: Iterable[str], lease: UUID) -> None:
+    """Delete entries, if they are still ours."""
+    # `_raw_delete` would save Django's look for related objects; there are none, and it knows that.
+    _ours(alias, ids, lease).delete()
+
+
+def let_go(alias: str, ids: Iterable[str], lease: UUID) -> None:
+    """Leave entries to the relay, if they are still ours."""
+    _ours(alias, ids, lease).update(held=False, lease=None, due=DatabaseNow())
+
+
+def decide(alias: str, ids: Iterable[str], lease: UUID) -> None:
+    """Note that the scope of entries has flushed, if they are still ours."""
+    _ours(alias, ids, lease).update(held=False)
+
+
+def renew(alias: str, ids: Sequence[str], lease: UUID, seconds: float) -> set[str]:
+    """Hold entries for so many seconds more. Returns which of them are still ours."""
+    renewed = _ours(alias, ids, lease).update(due=DatabaseNow() + timedelta(seconds=seconds))
+    if renewed == len(ids):
+        return set(ids)
+    return {str(entry_id) for entry_id in _ours(alias, ids, lease).values_list("id", flat=True)}
+
+
+_token = uuid4()
+
+
+def our_lease() -> UUID:
+    """The token that this process writes into `lease`."""
+    return _token
+
+
+def _be_another_process() -> None:
+    global _token
+    _token = uuid4()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
+    os.register_at_fork(after_in_child=_be_another_process)
