@@ -11,6 +11,7 @@ from django.db import connections
 from django.db.models import DateTimeField, Func, UUIDField, Value
 from django.utils import timezone
 
+from airlock.integrations.outbox._waking import notify
 from airlock.integrations.outbox.models import VERSION, Entry
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def delete(alias: str, ids: Iterable[str], lease: UUID) -> None:
 def let_go(alias: str, ids: Iterable[str], lease: UUID) -> None:
     """Leave entries to the relay, if they are still ours."""
     _ours(alias, ids, lease).update(held=False, lease=None, due=DatabaseNow())
+    notify(alias)
 
 
 def decide(alias: str, ids: Iterable[str], lease: UUID) -> None:
