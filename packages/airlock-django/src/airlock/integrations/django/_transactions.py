@@ -20,7 +20,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from django.db import DatabaseError
+from django.db import DatabaseError, Error
 
 from airlock import UsageError
 from airlock.ext import register_fates
@@ -184,8 +184,7 @@ class DjangoTransaction(Protocol):
 
         Args:
             make: makes the callback, when it is given for the first time. If what it makes raises, the transaction is
-                rolled back, and the error comes out of `atomic()`: as a `DatabaseError`, with the error as its cause,
-                if it is none itself.
+                rolled back, and the error comes out of `atomic()`.
 
         Returns:
             What `make` has returned, now or before.
@@ -214,10 +213,11 @@ class _Commit:
                 newest.transaction.commit_comes()
             except DatabaseError:
                 raise  # for which Django rolls back
-            except Exception as error:  # for which it does not: on some databases it would even commit
-                raise DatabaseError(f"The transaction was rolled back before its COMMIT: {error}") from error
-            except BaseException:
-                self._connection.rollback()
+            except BaseException:  # for which it does not: on some databases it would even commit
+                try:
+                    self._connection.rollback()
+                except Error:
+                    self._connection.close()
                 raise
         self._commit()
 

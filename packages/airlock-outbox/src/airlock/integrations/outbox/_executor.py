@@ -19,8 +19,7 @@ from airlock.integrations.outbox._record import Record, may_have_entries, write
 from airlock.integrations.outbox._settings import options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from uuid import UUID
+    from collections.abc import Iterable, Sequence
 
     from airlock import Executor
     from airlock.ext import Fate, Outcome
@@ -73,7 +72,8 @@ class OutboxExecutor:
             record.fates += fates
             record.wait_for(fates)
         if options().orphans == "park":  # else it makes no difference what becomes of them
-            _for_each_alias(records, _table.decide)
+            for alias, written in _by_alias(records).items():
+                _has_done(_table.decide, alias, written)
 
     def __call__(self, intent: Intent, /) -> None:
         outcome = self.dispatch_many([intent])[0]
@@ -185,13 +185,9 @@ def _write_unwritten(records: Iterable[Record]) -> None:
 
 def _still_ours(records: list[Record]) -> list[Record]:
     """Those that nobody else may have taken. The hold of the others ended: a relay has them, or had."""
-    margin = options().hold_seconds / 10
-    overdue: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        if record.alias is not None and record.held_until < time.monotonic() + margin:
-            overdue[record.alias].append(record)
+    soon = time.monotonic() + options().hold_seconds / 10
     lost: set[Record] = set()
-    for alias, old in overdue.items():
+    for alias, old in _by_alias(record for record in records if record.held_until < soon).items():
         lost.update(set(old).difference(_holds.renew(alias, old)))
     return [record for record in records if record not in lost]
 
@@ -212,19 +208,27 @@ def _finish_late(records: list[Record], outcomes: list[Outcome]) -> None:
     _finish(records[count:], _table.let_go)
 
 
-def _finish(records: Iterable[Record], statement: Callable[[str, Iterable[str], UUID], None]) -> None:
-    records = [record for record in records if record.alias is not None]
-    _holds.remove(records)
-    _for_each_alias(records, statement)
+def _finish(records: Iterable[Record], statement: _holds.Statement) -> None:
+    for alias, written in _by_alias(records).items():
+        # What is done in a transaction may be rolled back with it.
+        if connections[alias].in_atomic_block or not _has_done(statement, alias, written):
+            _holds.finish_later(written, statement)
+        else:
+            _holds.remove(written)
 
 
-def _for_each_alias(records: Iterable[Record], statement: Callable[[str, Iterable[str], UUID], None]) -> None:
-    ids: dict[str, list[str]] = defaultdict(list)
+def _has_done(statement: _holds.Statement, alias: str, records: list[Record]) -> bool:
+    try:
+        statement(alias, [record.intent.id for record in records], _table.our_lease())
+    except Exception:
+        logger.exception("The outbox on %r could not be told what became of %s entries", alias, len(records))
+        return False
+    return True
+
+
+def _by_alias(records: Iterable[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         if record.alias is not None:
-            ids[record.alias].append(record.intent.id)
-    for alias, of_alias in ids.items():
-        try:
-            statement(alias, of_alias, _table.our_lease())
-        except Exception:  # they stay, and a relay finds them when their hold ends
-            logger.exception("The outbox on %r could not be told of %s entries", alias, len(of_alias))
+            found[record.alias].append(record)
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -107,3 +108,7 @@ class Breaker:
 
 
 breaker = Breaker()
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
+    # The lock may be another thread's just now.
+    os.register_at_fork(after_in_child=breaker.__init__)  # type: ignore[misc]

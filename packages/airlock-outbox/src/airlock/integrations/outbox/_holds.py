@@ -1,6 +1,6 @@
-"""Renews the holds of entries whose scopes live long.
+"""Looks after what the process holds in the outbox, in a thread, a few times in the time of a hold.
 
-A thread of the process looks, a few times in the time of a hold, at what the process holds.
+It renews the holds of scopes that live long, and does what could not be done at once.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ from airlock.integrations.outbox import _table
 from airlock.integrations.outbox._settings import options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from uuid import UUID
 
     from airlock.integrations.outbox._record import Record
+
+    #: Does something about entries: the database, their ids, our lease.
+    Statement = Callable[[str, Iterable[str], UUID], None]
 
 logger = logging.getLogger("airlock")
 
@@ -30,7 +34,8 @@ _LOOKS = 4
 
 class _Holds:
     def __init__(self) -> None:
-        self.records: set[Record] = set()
+        #: With what is still to be done about them. `None`: nobody knows yet.
+        self.records: dict[Record, Statement | None] = {}
         self.lock = threading.Lock()
         self.thread: threading.Thread | None = None
 
@@ -41,23 +46,26 @@ class _Holds:
                 if not self.records:
                     self.thread = None
                     return
-            self.renew()
+            self.look()
 
-    def renew(self) -> None:
-        """Renew what was not written just now."""
+    def look(self) -> None:
         hold = options().hold_seconds
         soon = time.monotonic() + hold - hold / _LOOKS
-        by_alias: dict[str, list[Record]] = defaultdict(list)
+        work: dict[tuple[str, Statement | None], list[Record]] = defaultdict(list)
         with self.lock:
-            for record in self.records:
-                if record.alias is not None and record.held_until < soon:
-                    by_alias[record.alias].append(record)
-        for alias, records in by_alias.items():
+            for record, statement in self.records.items():
+                if record.alias is not None and (statement or record.held_until < soon):
+                    work[record.alias, statement].append(record)
+        for (alias, statement), records in work.items():
             try:
-                renew(alias, records)
+                if statement is None:
+                    renew(alias, records)
+                else:
+                    statement(alias, [record.intent.id for record in records], _table.our_lease())
+                    remove(records)
             except Exception:
-                logger.warning("Entries of the outbox on %r could not be held for longer", alias, exc_info=True)
-        if by_alias:
+                logger.warning("The outbox on %r cannot be reached", alias, exc_info=True)
+        if work:
             connections.close_all()
 
 
@@ -67,7 +75,7 @@ _holds = _Holds()
 def add(records: Iterable[Record]) -> None:
     """Hold the entries of records until they are removed."""
     with _holds.lock:
-        _holds.records.update(records)
+        _holds.records.update(dict.fromkeys(records))
         if _holds.thread is None:
             _holds.thread = threading.Thread(target=_holds.renew_for_ever, name="airlock-outbox-holds", daemon=True)
             _holds.thread.start()
@@ -76,7 +84,14 @@ def add(records: Iterable[Record]) -> None:
 def remove(records: Iterable[Record]) -> None:
     """Let go of the entries of records."""
     with _holds.lock:
-        _holds.records.difference_update(records)
+        for record in records:
+            _holds.records.pop(record, None)
+
+
+def finish_later(records: Iterable[Record], statement: Statement) -> None:
+    """Have the thread do something about entries, which could not be done now."""
+    with _holds.lock:
+        _holds.records.update(dict.fromkeys(records, statement))
 
 
 def renew(alias: str, records: list[Record]) -> list[Record]:

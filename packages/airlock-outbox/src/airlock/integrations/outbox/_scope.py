@@ -30,7 +30,9 @@ class OutboxScope(DjangoScope):
         # Not before Django's apps are loaded, and this module may be imported earlier.
         from airlock.integrations.outbox._executor import OutboxExecutor
 
-        executor = executor or get_configuration().executor or celery_executor
+        if executor is None:  # not `or`: an executor may be false
+            configured = get_configuration().executor
+            executor = celery_executor if configured is None else configured
         self._outbox = executor if isinstance(executor, OutboxExecutor) else OutboxExecutor(executor)
         super().__init__(policy, executor=self._outbox)
 
