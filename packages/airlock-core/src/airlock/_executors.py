@@ -199,7 +199,7 @@ def carry_out(executor: Executor, intent: Intent, outcomes: list[Outcome]) -> No
         # If the executor has returned, it was a carrier that failed.
         outcomes[begin:] = [OutcomeUnknown(error) if len(outcomes) > begin else error]
     else:
-        intent._context = None
+        forget_contexts((intent,))
 
 
 def _call(executor: Executor, intent: Intent, outcomes: list[Outcome]) -> object:
@@ -245,6 +245,6 @@ def _call_many(executor: Any, intents: Sequence[Intent], outcomes: list[Outcome]
 
 def forget(executor: Any, intents: list[Intent]) -> None:
     """Tell an executor of intents that will not be dispatched, and free what they have captured."""
-    forget_contexts(intents)
     if intents and hasattr(executor, "forget"):
         executor.forget(intents)
+    forget_contexts(intents)

@@ -145,7 +145,7 @@ class Intent:
 
     @property
     def prepared(self) -> Any:
-        """What the executor's `prepare` has made of it at the `enqueue` call. `None` if it has no such method."""
+        """What the executor's `prepare` has made of it at the `enqueue` call, until it is dispatched or dropped."""
         return self._details.prepared
 
     @property
@@ -197,9 +197,11 @@ def recorded(
 
 
 def forget_contexts(intents: Iterable[Intent]) -> None:
-    """Free what intents that will not be dispatched have captured."""
+    """Free what intents that will not be dispatched, or not again, have captured."""
     for intent in intents:
         intent._context = None
+        if intent._details.prepared is not None:
+            intent._details = intent._details._replace(prepared=None)
 
 
 def full_name_of(task: Any) -> str:

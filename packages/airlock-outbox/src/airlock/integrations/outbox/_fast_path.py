@@ -83,13 +83,13 @@ class Breaker:
 
     def allows(self) -> bool:
         """Whether to try. While the broker is down, one may at a time."""
-        if self._retry_at is None:
-            return True
         with self._lock:
-            if self._retry_at is None or time.monotonic() < self._retry_at:
-                return self._retry_at is None
-            self._retry_at = time.monotonic() + options().breaker_seconds
-            return True
+            if self._retry_at is None:
+                return True
+            is_time = time.monotonic() >= self._retry_at
+            if is_time:
+                self._retry_at = time.monotonic() + options().breaker_seconds
+            return is_time
 
     def failed(self, why: object) -> None:
         """Leave the broker alone for a while."""

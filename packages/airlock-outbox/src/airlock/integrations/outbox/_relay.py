@@ -163,9 +163,9 @@ class Relay:
                 failed = [(entry, outcome) for (entry, _), outcome in zip(tried, outcomes, strict=True) if outcome]
                 self._delete([entry for (entry, _), outcome in zip(tried, outcomes, strict=True) if outcome is None])
                 left = left[len(tried) :]
-                if failed and (error := _why_broker_is_down(executor, failed[0][1])):
+                if failed and (down := _why_broker_is_down(executor, failed[0][1])):
                     self._release([*(entry for entry, _ in failed), *left])
-                    raise error
+                    raise down
                 for entry, outcome in failed:
                     self._put_off(entry, outcome)
 

@@ -51,12 +51,14 @@ def insert(alias: str, records: Sequence[Record], lease: UUID, seconds: float) -
     adapt_time: Any = connection.ops.adapt_datetimefield_value
     adapt_uuid: Any = UUIDField().get_db_prep_value
     token = adapt_uuid(lease, connection, False)
+    due_params: list[Any] = []
     if connection.vendor == "postgresql":
-        due, due_params = f"STATEMENT_TIMESTAMP() + INTERVAL '{seconds:f} seconds'", []
+        due = f"STATEMENT_TIMESTAMP() + INTERVAL '{seconds:f} seconds'"
     elif connection.vendor == "mysql":
-        due, due_params = f"UTC_TIMESTAMP(6) + INTERVAL {seconds * 1e6:.0f} MICROSECOND", []
+        due = f"UTC_TIMESTAMP(6) + INTERVAL {seconds * 1e6:.0f} MICROSECOND"
     else:
-        due, due_params = "%s", [adapt_time(now + timedelta(seconds=seconds))]
+        due = "%s"
+        due_params = [adapt_time(now + timedelta(seconds=seconds))]
     row = f"(%s, %s, {due}, %s, %s, 0, %s, {VERSION}, %s, '')"
     columns = "(id, created, due, held, lease, attempts, task, version, payload, error)"
     with connection.cursor() as cursor:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from django.db import models
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
 
 #: The format of the payloads that this version writes. It reads this one and all older ones.
 VERSION = 1
@@ -16,24 +22,24 @@ class Entry(models.Model):
     """
 
     #: That of the intent, which is the id of the Celery task, too.
-    id = models.UUIDField(primary_key=True, editable=False)
+    id: models.UUIDField[Any, UUID] = models.UUIDField(primary_key=True, editable=False)
     #: By the clock of the process that wrote it. Entries that were written together lie a microsecond apart, in order.
-    created = models.DateTimeField()
+    created: models.DateTimeField[Any, datetime] = models.DateTimeField()
     #: When it may be taken, by the clock of the database. Null: parked.
-    due = models.DateTimeField(null=True)
+    due: models.DateTimeField[Any, datetime | None] = models.DateTimeField(null=True)
     #: Whether the scope that it was enqueued in had not ended: nobody has decided about it yet.
-    held = models.BooleanField()
-    lease = models.UUIDField(null=True)
+    held: models.BooleanField[Any, bool] = models.BooleanField()
+    lease: models.UUIDField[Any, UUID | None] = models.UUIDField(null=True)
     #: How often a relay has tried to dispatch it.
-    attempts = models.PositiveSmallIntegerField(default=0)
+    attempts: models.PositiveSmallIntegerField[Any, int] = models.PositiveSmallIntegerField(default=0)
     #: The full name of the task.
-    task = models.CharField(max_length=255)
+    task: models.CharField[Any, str] = models.CharField(max_length=255)
     #: The format of the payload.
-    version = models.PositiveSmallIntegerField(default=VERSION)
+    version: models.PositiveSmallIntegerField[Any, int] = models.PositiveSmallIntegerField(default=VERSION)
     #: What to dispatch: signed JSON.
-    payload = models.TextField()
+    payload: models.TextField[Any, str] = models.TextField()
     #: Why the last attempt failed.
-    error = models.TextField(default="", blank=True)
+    error: models.TextField[Any, str] = models.TextField(default="", blank=True)
 
     class Meta:
         db_table = "airlock_outbox"
@@ -53,8 +59,8 @@ class InboxEntry(models.Model):
     """A run of a task that was effective once: it is not to be run again."""
 
     #: The id of the Celery task.
-    id = models.CharField(primary_key=True, max_length=255)
-    created = models.DateTimeField(db_index=True)
+    id: models.CharField[Any, str] = models.CharField(primary_key=True, max_length=255)
+    created: models.DateTimeField[Any, datetime] = models.DateTimeField(db_index=True)
 
     class Meta:
         db_table = "airlock_inbox"
@@ -70,8 +76,8 @@ class PausedTask(models.Model):
     """A task that is not dispatched for the time being."""
 
     #: Its full name.
-    task = models.CharField(primary_key=True, max_length=255)
-    since = models.DateTimeField(auto_now_add=True)
+    task: models.CharField[Any, str] = models.CharField(primary_key=True, max_length=255)
+    since: models.DateTimeField[Any, datetime] = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         db_table = "airlock_outbox_paused"

@@ -1,9 +1,11 @@
 """The tables of the outbox."""
 
+from typing import Any
+
 from django.db import migrations, models
 
 
-def have_it_vacuumed(apps, schema_editor):
+def have_it_vacuumed(apps: object, schema_editor: Any) -> None:
     """On PostgreSQL: entries come and go, so that the table is small, and most of it dead, soon after each vacuum."""
     if schema_editor.connection.vendor == "postgresql":
         schema_editor.execute(

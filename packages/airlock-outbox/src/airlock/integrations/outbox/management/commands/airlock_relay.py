@@ -97,8 +97,8 @@ class Command(BaseCommand):
             if age > max_age:
                 problems.append(f"On {relay.alias!r} an entry has been due for {age:.0f} s: is a relay running?")
         executor = get_configuration().executor or celery_executor
-        if isinstance(executor, CeleryExecutor) and (error := broker_error(executor)):
-            problems.append(f"The broker cannot be reached: {error}")
+        if isinstance(executor, CeleryExecutor) and (down := broker_error(executor)):
+            problems.append(f"The broker cannot be reached: {down}")
         if problems:
             raise CommandError("\n".join(problems))
         self.stdout.write("All well.")
