@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from django.db import connections, router
 
 from airlock import Intent, OutcomeUnknown
-from airlock.ext import dispatch_one
+from airlock.ext import dispatch_one, run_in_context
 from airlock.integrations.executors.celery import CeleryExecutor
 from airlock.integrations.outbox import _holds, _table
 from airlock.integrations.outbox._fast_path import Publication, breaker, publish
 from airlock.integrations.outbox._record import Record, may_have_entries, write
+from airlock.integrations.outbox._recording import read
 from airlock.integrations.outbox._settings import options
 
 if TYPE_CHECKING:
@@ -136,7 +137,9 @@ class OutboxExecutor:
             goes_to_broker = isinstance(self.inner, CeleryExecutor) and self.inner.accepts(record.intent.task)
             if goes_to_broker and not (options().fast_path_seconds and breaker.allows()):
                 return number
-            outcome = dispatch_one(self.inner, record.intent)
+            # What was recorded, and not the intent itself: its arguments may have changed since.
+            recorded, _ = read(record.payload, record.intent.id)
+            outcome = run_in_context(record.intent, dispatch_one, self.inner, recorded)
             if outcome is None:
                 continue
             error = outcome.error if isinstance(outcome, OutcomeUnknown) else outcome
