@@ -63,7 +63,13 @@ class OutboxExecutor:
         records = [record for record in map(_record_of, intents) if record is not None]
         for record in records:
             record.is_forgotten = True
-        _finish(records, _table.delete)
+        _finish([record for record in records if record.may_have_been_committed], _table.let_go)
+        _finish([record for record in records if not record.may_have_been_committed], _table.delete)
+
+    def will_discard(self, intents: Iterable[Intent], /) -> None:
+        """Note that their scope is about to be discarded."""
+        for record in filter(None, map(_record_of, intents)):
+            record.is_discarded = True
 
     def let_go(self, intents: Iterable[Intent], fates: tuple[Fate, ...], /) -> None:
         """Note that their scope has flushed, and that they hang on these fates, too."""

@@ -23,7 +23,18 @@ if TYPE_CHECKING:
 class Record:
     """An intent, its payload, and the database that has it."""
 
-    __slots__ = ("alias", "fates", "held_until", "intent", "is_forgotten", "is_let_go", "message", "payload")
+    __slots__ = (
+        "alias",
+        "fates",
+        "held_until",
+        "intent",
+        "is_discarded",
+        "is_forgotten",
+        "is_let_go",
+        "message",
+        "payload",
+        "written_by",
+    )
 
     def __init__(self, intent: Intent, executor: Executor, fates: tuple[Fate, ...]) -> None:
         self.intent = intent
@@ -32,12 +43,16 @@ class Record:
         self.fates = fates
         #: The database that its entry was written to.
         self.alias: str | None = None
+        #: The transaction that it was written in, if not in autocommit.
+        self.written_by: DjangoTransaction | None = None
         #: Until when nobody else takes that, by the monotonic clock.
         self.held_until = 0.0
         #: Whether its scope has flushed.
         self.is_let_go = False
         #: Whether it will not be dispatched.
         self.is_forgotten = False
+        #: Whether its scope was discarded.
+        self.is_discarded = False
 
     def wait_for(self, fates: Iterable[Fate]) -> None:
         """Be written with the transactions that these fates are part of: by the one that commits last."""
@@ -52,6 +67,18 @@ class Record:
         if any(fate.state == "gone" for fate in self.fates):
             return False
         return not any(fate.transaction.state == "open" for fate in self.fates if fate.transaction is not transaction)
+
+
+    @property
+    def may_have_been_committed(self) -> bool:
+        """Whether its entry, if there is one, says that it is to be dispatched.
+
+        As far as this process knows, the transaction was rolled back. But the connection may have been lost when the
+        database had committed, before it could say so.
+        """
+        if self.is_discarded or self.written_by is None:
+            return False
+        return {fate.transaction for fate in self.fates if fate.state != "kept"} == {self.written_by}
 
 
 class Writer:
@@ -69,6 +96,8 @@ class Writer:
         alias = self._transaction.connection.alias
         if due and may_have_entries(alias):
             write(alias, due)
+            for record in due:
+                record.written_by = self._transaction
 
 
 def may_have_entries(alias: str) -> bool:

@@ -39,3 +39,8 @@ class OutboxScope(DjangoScope):
     def dispatch_all(self, intents: Sequence[Intent]) -> None:
         self._outbox.let_go(intents, open_fates() if self.transactional else ())
         super().dispatch_all(intents)
+
+    def discard(self) -> list[Intent]:
+        if not (self.is_active or self.is_flushed or self.is_discarded):  # else it cannot be
+            self._outbox.will_discard(self.intents)
+        return super().discard()
