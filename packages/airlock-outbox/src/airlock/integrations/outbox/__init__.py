@@ -4,6 +4,10 @@ Add `"airlock.integrations.outbox"` to `INSTALLED_APPS`, set
 `AIRLOCK = {"SCOPE": "airlock.integrations.outbox.OutboxScope"}`, run `migrate`, and keep one relay running.
 """
 
+# First, as it tells Airlock from other projects, and says so.
+import airlock.integrations.executors.celery  # noqa: F401
+
+# isort: split
 from airlock.integrations.outbox._scope import OutboxScope
 
 __all__ = ["OutboxScope"]
