@@ -85,6 +85,7 @@ USE = {
         from django.db import transaction
 
         settings.configure(
+            SECRET_KEY="secret",
             DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
             INSTALLED_APPS=["airlock.integrations.django", "airlock.integrations.outbox"],
             AIRLOCK={
