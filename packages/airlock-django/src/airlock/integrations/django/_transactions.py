@@ -209,7 +209,7 @@ class _Commit:
 
     def __call__(self) -> None:
         newest = _newest_marker(self._connection)
-        if newest is not None:
+        if newest is not None and not self._connection.in_atomic_block:  # inside of a block, Django refuses
             try:
                 newest.transaction.commit_comes()
             except DatabaseError:
@@ -217,7 +217,10 @@ class _Commit:
             except Exception as error:  # for which it does not: on some databases it would even commit
                 raise DatabaseError(f"The transaction was rolled back before its COMMIT: {error}") from error
             except BaseException:
-                self._connection.rollback()
+                try:
+                    self._connection.rollback()
+                except DatabaseError:
+                    self._connection.close()  # which rolls back, too
                 raise
         self._commit()
 

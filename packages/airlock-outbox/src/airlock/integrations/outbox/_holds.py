@@ -11,6 +11,7 @@ import threading
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from django.db import connections
 
@@ -30,7 +31,8 @@ _LOOKS = 4
 
 class _Holds:
     def __init__(self) -> None:
-        self.records: set[Record] = set()
+        #: As long as somebody has their intents, and may dispatch them.
+        self.records: WeakSet[Record] = WeakSet()
         self.lock = threading.Lock()
         self.thread: threading.Thread | None = None
 
