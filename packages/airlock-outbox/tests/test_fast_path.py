@@ -1,12 +1,16 @@
 """What is published in the request, and how long that may take."""
 
-import socket
+import secrets
 import threading
+from urllib.parse import urlsplit
 
 import pytest
+from django.db import connection
 from django.db.transaction import atomic
+from django.utils import timezone
 
 import airlock
+from airlock.integrations.outbox.models import Entry
 from own_brokers import Proxy
 from processes import free_port
 
@@ -61,20 +65,18 @@ def test_published_when_the_transaction_around_the_scope_commits(add, published,
     assert rows() == []
 
 
-def test_published_before_it_is_deleted(add, app, rows):
+def test_published_before_it_is_deleted(add, published):
     seen = []
 
-    class Watching(app.amqp.Producer):
-        def publish(self, *args, **kwargs):
-            seen.extend(rows())
-            return super().publish(*args, **kwargs)
+    def wrapper(execute, sql, *args):
+        if sql.startswith("DELETE"):
+            seen.extend(published())
+        return execute(sql, *args)
 
-    app.amqp.Producer = Watching
-    with airlock.scope(), atomic():
+    with connection.execute_wrapper(wrapper), airlock.scope(), atomic():
         airlock.enqueue(add, 1)
 
-    assert len(seen) == 1
-    assert rows() == []
+    assert seen == [1]
 
 
 @pytest.mark.parametrize("name", ["redis", "rabbitmq"])
@@ -90,8 +92,6 @@ def test_many_are_published_by_real_brokers_and_deleted(add, app, name, request,
 
 
 def test_entry_that_others_have_taken_is_not_deleted(add, app, published, rows):
-    from airlock.integrations.outbox.models import Entry
-
     with airlock.scope():
         with atomic():
             airlock.enqueue(add, 1)
@@ -113,19 +113,34 @@ def test_zero_seconds_leave_everything_to_the_relay(order, outbox, published, ro
 
 
 @pytest.fixture
-def down(app):
-    """A broker that refuses, and knows how often it was asked."""
-    app.conf.task_publish_retry = False
-    with Proxy(free_port()) as proxy:
-        proxy.refuses = True
-        app.conf.broker_url = f"redis://127.0.0.1:{proxy.port}/0"
+def way(app, rabbitmq_broker):
+    """The way to the broker, which can be closed."""
+    app.conf.update(task_publish_retry_policy={"max_retries": 1, "interval_start": 0}, broker_connection_timeout=60)
+    app.conf.task_default_queue = rabbitmq_broker.queue(secrets.token_hex(4))
+    address = urlsplit(rabbitmq_broker.celery["broker_url"])
+    with Proxy(address.port or 5672) as proxy:
+        app.conf.broker_url = address._replace(netloc=f"guest:guest@127.0.0.1:{proxy.port}").geturl()
         yield proxy
+        wait_for_publications()
+
+
+@pytest.fixture
+def down(way):
+    """A way to a broker that is down."""
+    way.refuses = True
+    return way
+
+
+@pytest.fixture
+def arrived(app, rabbitmq_broker):
+    """Takes the messages that have arrived there: the first argument of each."""
+    return lambda: [message.payload[0][0] for message in rabbitmq_broker.take(app.conf.task_default_queue)]
 
 
 @every_database
 @pytest.mark.parametrize("number", [1, 10])
 def test_broker_that_is_down_fails_no_request(add, app, log, number, order, rows):
-    app.conf.broker_url = f"redis://127.0.0.1:{free_port()}/0"
+    app.conf.broker_url = f"amqp://127.0.0.1:{free_port()}//"
     scope = order(number)
 
     assert scope.undispatched_intents == []
@@ -133,18 +148,14 @@ def test_broker_that_is_down_fails_no_request(add, app, log, number, order, rows
 
 
 @every_database
-def test_what_is_left_to_the_relay_is_due_at_once(add, down, order, rows):
-    from django.db import connection
-
-    from airlock.integrations.outbox.models import Entry
-
+def test_what_is_left_to_the_relay_is_due_at_once(database, down, order, rows):
     order()
 
-    now = {"postgresql": "CLOCK_TIMESTAMP()", "mysql": "UTC_TIMESTAMP(6)"}
-    condition = (
-        f"due <= {now[connection.vendor]}" if connection.vendor in now else "due <= datetime('now', '+1 second')"
-    )
-    assert Entry.objects.extra(where=[condition]).count() == 1
+    if database == "sqlite":
+        assert rows()[0].due <= timezone.now()
+    else:
+        now = {"postgresql": "CLOCK_TIMESTAMP()", "mariadb": "UTC_TIMESTAMP(6)"}[database]
+        assert Entry.objects.extra(where=[f"due <= {now}"]).count() == 1
 
 
 def test_outage_is_logged_once(down, log, order):
@@ -155,7 +166,7 @@ def test_outage_is_logged_once(down, log, order):
     assert "left to the relay" in log.text
 
 
-def test_broker_that_has_failed_is_left_alone(down, order, outbox, published, rows):
+def test_broker_that_has_failed_is_left_alone(down, order, outbox, rows):
     outbox(BREAKER_SECONDS=NEVER)
     order()
     asked = down.asked
@@ -166,17 +177,30 @@ def test_broker_that_has_failed_is_left_alone(down, order, outbox, published, ro
     assert len(rows()) == 2
 
 
-def test_broker_is_asked_again_after_a_while(app, down, log, order, outbox, redis_broker, rows):
+def test_broker_is_asked_again_after_a_while(arrived, down, log, order, outbox, rows):
     outbox(BREAKER_SECONDS=1e-6)
     order()
-    app.close()
-    app.conf.update({**redis_broker.celery, "task_default_queue": redis_broker.queue("again")})
+    down.refuses = False
     order(2)
     order(3)
 
-    assert [message.payload[0][0] for message in redis_broker.take(redis_broker.queue("again"))] == [2, 2, 3, 3, 3]
+    assert arrived() == [2, 2, 3, 3, 3]
     assert len(rows()) == 1
     assert [record.levelname for record in log.records] == ["ERROR", "INFO"]
+
+
+def test_only_one_asks_a_broker_again_that_was_down(down, order, outbox, rows):
+    outbox(BREAKER_SECONDS=1e-6, FAST_PATH_SECONDS=0.05)
+    order()
+    outbox(BREAKER_SECONDS=NEVER, FAST_PATH_SECONDS=0.05)
+    down.answers.clear()
+    asked = down.asked
+    order()
+    order()
+
+    assert down.asked == asked + 1
+    assert len(rows()) == 3
+    down.answers.set()
 
 
 def test_canvas_is_left_to_the_relay_if_the_broker_is_down(add, down, log, rows):
@@ -190,43 +214,6 @@ def test_canvas_is_left_to_the_relay_if_the_broker_is_down(add, down, log, rows)
 # -- A broker that hangs -----------------------------------------------------------------------------------------------
 
 
-class Hanging:
-    """A broker that takes connections and does not answer, until it goes on as another one, or breaks off."""
-
-    def __init__(self):
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.url = f"redis://127.0.0.1:{self._listening.getsockname()[1]}/0"
-
-    def go_on_as(self, url):
-        self._end(socket.create_connection(("127.0.0.1", int(url.split(":")[2].partition("/")[0]))))
-
-    def break_off(self):
-        self._end(None)
-
-    def _end(self, server):
-        with self._listening, self._listening.accept()[0] as client:
-            if server is None:
-                return
-            with server:
-                to_client = threading.Thread(target=self._pump, args=(server, client))
-                to_server = threading.Thread(target=self._pump, args=(client, server))
-                to_client.start()
-                to_server.start()
-                wait_for_publications()
-                for end in (client, server):
-                    end.shutdown(socket.SHUT_RDWR)
-                to_client.join()
-                to_server.join()
-
-    @staticmethod
-    def _pump(source, sink):
-        try:
-            while data := source.recv(65536):
-                sink.sendall(data)
-        except OSError:
-            pass
-
-
 def wait_for_publications():
     for thread in threading.enumerate():
         if thread.name == "airlock-outbox-publication":
@@ -235,12 +222,11 @@ def wait_for_publications():
 
 
 @pytest.fixture
-def hanging(app, outbox):
+def hanging(outbox, way):
+    """A way to a broker that does not answer, until `answers` is set."""
     outbox(FAST_PATH_SECONDS=0.05, BREAKER_SECONDS=NEVER)
-    app.conf.task_publish_retry = False
-    hanging = Hanging()
-    app.conf.broker_url = hanging.url
-    return hanging
+    way.answers.clear()
+    return way
 
 
 def test_request_does_not_wait_for_a_broker_that_hangs(hanging, log, order, rows):
@@ -250,19 +236,17 @@ def test_request_does_not_wait_for_a_broker_that_hangs(hanging, log, order, rows
     assert "did not answer" in log.text
     (row,) = rows()
     assert row.lease is not None  # the thread may still publish it
-    hanging.break_off()
-    wait_for_publications()
+    hanging.answers.set()
 
 
 def test_nobody_else_waits_for_a_broker_that_hangs(hanging, order, rows):
     order()
-    threads = threading.active_count()
+    asked = hanging.asked
     order()
 
-    assert threading.active_count() == threads
+    assert hanging.asked == asked
     assert sorted(row.lease is None for row in rows()) == [False, True]
-    hanging.break_off()
-    wait_for_publications()
+    hanging.answers.set()
 
 
 def test_canvas_is_not_waited_for_either(add, hanging, rows):
@@ -270,17 +254,16 @@ def test_canvas_is_not_waited_for_either(add, hanging, rows):
         airlock.enqueue(add.s(1) | add.s(2))
 
     assert len(rows()) == 1
-    hanging.break_off()
-    wait_for_publications()
+    hanging.answers.set()
 
 
 @every_database
-def test_late_success_deletes(app, hanging, log, order, redis_broker, rows):
-    app.conf.task_default_queue = redis_broker.queue("late")
+def test_late_success_deletes(arrived, hanging, log, order, rows):
     order()
-    hanging.go_on_as(redis_broker.celery["broker_url"])
+    hanging.answers.set()
+    wait_for_publications()
 
-    assert [message.payload[0][0] for message in redis_broker.take(redis_broker.queue("late"))] == [1]
+    assert arrived() == [1]
     assert rows() == []
     assert [record.levelname for record in log.records] == ["ERROR", "INFO"]
 
@@ -288,7 +271,8 @@ def test_late_success_deletes(app, hanging, log, order, redis_broker, rows):
 @every_database
 def test_late_failure_leaves_it_to_the_relay(hanging, log, order, rows):
     order()
-    hanging.break_off()
+    hanging.refuses = True
+    hanging.answers.set()
     wait_for_publications()
 
     assert [(row.held, row.lease) for row in rows()] == [(False, None)]
