@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 import django
 import pytest
 from celery import Celery
+from celery.contrib.testing.app import setup_default_app
 from django.conf import settings as django_settings
 from django.db import connections
 from django.db.transaction import atomic
@@ -90,9 +91,10 @@ def rolled_back():
 def app():
     """The Celery app. Its broker is in memory, and `published` takes from it."""
     app = Celery("tests", broker="memory://")
-    app.set_default()
-    app.set_current()
-    yield app
+    with setup_default_app(app):  # which restores what is current, and what an app gets of the tasks of others
+        app.set_default()
+        app.set_current()
+        yield app
     app.close()
 
 
