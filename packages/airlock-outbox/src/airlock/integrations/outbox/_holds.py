@@ -92,10 +92,11 @@ def renew(alias: str, records: list[Record]) -> list[Record]:
     return still_ours
 
 
-def _forget_those_of_parent() -> None:
+def forget_all() -> None:
+    """Hold nothing, as in a forked child: what its parent holds is not its own."""
     global _holds
     _holds = _Holds()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
-    os.register_at_fork(after_in_child=_forget_those_of_parent)
+    os.register_at_fork(after_in_child=forget_all)
