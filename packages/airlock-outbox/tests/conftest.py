@@ -123,6 +123,13 @@ def published(app):
     published()
 
 
+@pytest.fixture(autouse=True)
+def _broker_is_trusted():
+    from airlock.integrations.outbox._fast_path import breaker
+
+    breaker.reset()
+
+
 # -- Airlock -----------------------------------------------------------------------------------------------------------
 
 
@@ -153,6 +160,20 @@ def rows():
             return thread.submit(look, alias).result()
 
     return rows
+
+
+@pytest.fixture
+def statements():
+    """Collects what reads or writes rows of the default database."""
+    seen = []
+
+    def note(execute, sql, params, many, context):
+        if (verb := sql.split()[0]) in ("SELECT", "INSERT", "UPDATE", "DELETE"):
+            seen.append(verb)
+        return execute(sql, params, many, context)
+
+    with connections["default"].execute_wrapper(note):
+        yield seen
 
 
 @pytest.fixture(autouse=True)

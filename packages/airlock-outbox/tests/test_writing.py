@@ -25,20 +25,6 @@ every_database = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture
-def statements():
-    """Collects what reads or writes rows of the default database."""
-    seen = []
-
-    def note(execute, sql, params, many, context):
-        if (verb := sql.split()[0]) in ("SELECT", "INSERT", "UPDATE", "DELETE"):
-            seen.append(verb)
-        return execute(sql, params, many, context)
-
-    with connection.execute_wrapper(note):
-        yield seen
-
-
 @pytest.fixture(autouse=True)
 def _nothing_is_published_at_once(outbox):
     """So that what is written stays."""

@@ -4,20 +4,11 @@ Add `"airlock.integrations.outbox"` to `INSTALLED_APPS`, set
 `AIRLOCK = {"SCOPE": "airlock.integrations.outbox.OutboxScope"}`, run `migrate`, and keep one relay running.
 """
 
-from typing import TYPE_CHECKING, Any
+# First, as it tells Airlock from other projects, and says so.
+import airlock.integrations.executors.celery  # noqa: F401
 
+# isort: split
+from airlock.integrations.outbox._once import OnceTask
 from airlock.integrations.outbox._scope import OutboxScope
 
-if TYPE_CHECKING:
-    from airlock.integrations.outbox._once import OnceTask
-
 __all__ = ["OnceTask", "OutboxScope"]
-
-
-def __getattr__(name: str) -> Any:
-    # Web processes that only enqueue need no class of tasks.
-    if name == "OnceTask":
-        from airlock.integrations.outbox._once import OnceTask
-
-        return OnceTask
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
