@@ -88,14 +88,11 @@ def _key(task_id: str) -> str:
 
 
 def _remember(alias: str, task_id: str) -> bool:
-    """Write down an id. `False` if it is there. Waits for another transaction that is writing it."""
+    """Write down an id, waiting for others that are writing it. `False` if it is there: the transaction is broken."""
     from airlock.integrations.outbox.models import InboxEntry
 
-    entry = InboxEntry(id=_key(task_id), created=timezone.now())
     try:
-        # In a savepoint: after an error, PostgreSQL would take nothing more.
-        with transaction.atomic(using=alias):
-            entry.save(force_insert=True, using=alias)
+        InboxEntry(id=_key(task_id), created=timezone.now()).save(force_insert=True, using=alias)
     except IntegrityError:
         return False
     return True

@@ -48,7 +48,7 @@ def payload_of(intent: Intent, executor: Executor, message: Message | None) -> s
     Raises:
         UsageError: if the task, its arguments or the executor cannot be written down.
     """
-    begin = f'{{"id": "{intent.id}", "executor": {json.dumps(_name_of_executor(executor))}, '
+    begin = f'{{"id": "{intent.id}", "executor": {json.dumps(name_of_executor(executor))}, '
     if message is not None:
         return _signer().sign(f'{begin}"message": {message.to_json()}}}')
     call = {
@@ -130,7 +130,7 @@ def _task_named(named: dict[str, Any]) -> Any:
 # -- Executors ---------------------------------------------------------------------------------------------------------
 
 
-def _name_of_executor(executor: Executor) -> str | None:
+def name_of_executor(executor: Executor) -> str | None:
     """Where the executor can be imported from. `None` stands for the configured one."""
     if executor is get_configuration().executor:
         return None
