@@ -166,9 +166,7 @@ class Relay:
             return Work(entry, *read(entry.payload, str(entry.id)))
         except UnreadablePayloadError as error:
             self._park(entry, str(error))
-        except (
-            Exception
-        ) as error:  # what it names is not there: perhaps not yet, as during a deployment
+        except Exception as error:  # what it names is not there: perhaps not yet, as during a deployment
             self._put_off(entry, error)
         return None
 
