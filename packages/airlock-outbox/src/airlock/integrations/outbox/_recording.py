@@ -67,6 +67,20 @@ def payload_of(intent: Intent, executor: Executor, message: Message | None) -> s
         ) from error
 
 
+def unsigned(payload: str) -> str:
+    """What was signed.
+
+    Raises:
+        UnreadablePayloadError: if it was not written by this project.
+    """
+    try:
+        return _signer().unsign(payload)
+    except BadSignature:
+        raise UnreadablePayloadError(
+            "Its signature is wrong: it was changed, or written with a SECRET_KEY that is not in SECRET_KEY_FALLBACKS."
+        ) from None
+
+
 def read(payload: str, entry_id: str) -> tuple[Intent, Executor]:
     """The intent that a payload was made of, and the executor to dispatch it with.
 
@@ -76,12 +90,7 @@ def read(payload: str, entry_id: str) -> tuple[Intent, Executor]:
         UnreadablePayloadError: if it was not written by this project.
         ImportError, AttributeError: if it names what is not there.
     """
-    try:
-        stored = json.loads(_signer().unsign(payload))
-    except BadSignature:
-        raise UnreadablePayloadError(
-            "Its signature is wrong: it was changed, or written with a SECRET_KEY that is not in SECRET_KEY_FALLBACKS."
-        ) from None
+    stored = json.loads(unsigned(payload))
     if stored["id"] != entry_id:
         raise UnreadablePayloadError(f"It is that of another entry, {stored['id']}.")
     executor = _executor_named(stored["executor"])
