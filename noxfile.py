@@ -40,8 +40,10 @@ nox.options.report = str(RESULTS)
 CORE = ROOT / "packages" / "airlock-core"
 CELERY = ROOT / "packages" / "airlock-celery"
 DJANGO = ROOT / "packages" / "airlock-django"
+OUTBOX = ROOT / "packages" / "airlock-outbox"
 ALL = ROOT / "packages" / "airlock-all"
-PACKAGES = [CORE, CELERY, DJANGO, ALL]
+MODULES = [CORE, CELERY, DJANGO, OUTBOX]  # all that have any
+PACKAGES = [*MODULES, ALL]
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 CELERIES = dict.fromkeys(["5.4", "5.5", "5.6", "5.7"], PYTHONS)
@@ -81,9 +83,10 @@ TESTS = [
     *(f"core-{python}" for python in PYTHONS),
     *named("celery", enough(CELERIES)),
     *named("django", enough(DJANGOS)),
+    *named("outbox", enough(DJANGOS)),
     "integration",
 ]
-# What a plain `nox` runs. `nox -s celery django` runs every pair.
+# What a plain `nox` runs. `nox -s celery django outbox` runs every pair.
 nox.options.sessions = ["lint", "types", *TESTS, "lowest", "docs", "build", "demo"]
 
 
@@ -112,8 +115,8 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the packages and their typing tests with mypy (strict) and pyright."""
-    session.install(*group("types"), *third_party(CELERY, DJANGO))
-    sources = [package / "src" for package in (CORE, CELERY, DJANGO)]
+    session.install(*group("types"), *third_party(OUTBOX))
+    sources = [package / "src" for package in MODULES]
     tests = sorted(ROOT.glob("packages/*/typing_tests"))
     session.run("mypy", *map(str, sources + tests))
 
@@ -134,7 +137,7 @@ def types(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def core(session: nox.Session) -> None:
     """Test airlock-core on every supported Python."""
-    session.install(*group("core"), "-e", str(CORE))
+    session.install(*group("core"), *editable(CORE))
     run_pytest(session, str(CORE / "tests"), measured="core")
 
 
@@ -142,7 +145,7 @@ def core(session: nox.Session) -> None:
 @nox.parametrize("python,celery", params(every(CELERIES)))
 def celery(session: nox.Session, celery: str) -> None:
     """Test airlock-celery on every supported Python and Celery; a plain `nox` runs some of them."""
-    session.install(*group("celery"), "-e", str(CORE), "-e", str(CELERY), f"celery~={celery}.0")
+    session.install(*group("celery"), *editable(CELERY), f"celery~={celery}.0")
     run_pytest(session, str(CELERY / "tests"), measured=f"celery {celery}")
 
 
@@ -150,21 +153,30 @@ def celery(session: nox.Session, celery: str) -> None:
 @nox.parametrize("python,django", params(every(DJANGOS)))
 def django(session: nox.Session, django: str) -> None:
     """Test airlock-django on every supported Python and Django; a plain `nox` runs some of them."""
-    session.install(*group("django"), "-e", str(CORE), "-e", str(DJANGO), f"django~={django}.0")
+    session.install(*group("django"), *editable(DJANGO), f"django~={django}.0")
     run_pytest(session, str(DJANGO / "tests"), measured=f"django {django}")
 
 
+@nox.session
+@nox.parametrize("python,django", params(every(DJANGOS)))
+def outbox(session: nox.Session, django: str) -> None:
+    """Test airlock-outbox on every supported Python and Django, with the newest Celery; a plain `nox` runs some."""
+    newest = [*CELERIES][-1]
+    session.install(*group("outbox"), *editable(OUTBOX), f"django~={django}.0", f"celery~={newest}.0")
+    run_pytest(session, str(OUTBOX / "tests"), measured=f"outbox {django}")
+
+
 @nox.session(python=PYTHONS[0])
-@nox.parametrize("name", ["celery", "django"], ids=["celery", "django"])
+@nox.parametrize("name", ["celery", "django", "outbox"], ids=["celery", "django", "outbox"])
 def lowest(session: nox.Session, name: str) -> None:
     """Test each package with the lowest version it allows of everything it depends on, airlock-core included."""
-    package = {"celery": CELERY, "django": DJANGO}[name]
+    package = {"celery": CELERY, "django": DJANGO, "outbox": OUTBOX}[name]
     wheels = build_wheels(session)
     session.install(
         *group(name),
         f"{package.name} @ {wheels[package].as_uri()}",
         *(f"{requirement.name}=={lowest_version(requirement)}" for requirement in dependencies(package)),
-        *(DRIVERS if package is CELERY else []),
+        *([] if package is DJANGO else DRIVERS),
         "--find-links",
         str(wheels[package].parent),
     )
@@ -183,7 +195,7 @@ def integration(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the site, and run every snippet in it."""
-    session.install(*group("docs"), "-e", str(CORE), "-e", str(CELERY), "-e", str(DJANGO))
+    session.install(*group("docs"), *editable(OUTBOX))
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
     run_pytest(session, "docs", "--dist=loadfile")
 
@@ -212,7 +224,8 @@ def coverage(session: nox.Session) -> None:
     """Run the tests once more, measured, then report what none of them has run: nothing may be left."""
     shutil.rmtree(COVERAGE, ignore_errors=True)
     COVERAGE.mkdir()
-    _to_measure.update(["core", "integration"], map("celery {}".format, CELERIES), map("django {}".format, DJANGOS))
+    _to_measure.update(["core", "integration"], map("celery {}".format, CELERIES))
+    _to_measure.update(f"{name} {version}" for name in ("django", "outbox") for version in DJANGOS)
     for name in [*TESTS, "coverage-report"]:
         session.notify(name)
 
@@ -231,7 +244,7 @@ def coverage_report(session: nox.Session) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Run the example shop and see that reality matches; `-- serve` leaves it running for a browser."""
-    session.install(*group("demo"), "-e", str(CORE), "-e", str(CELERY), "-e", str(DJANGO))
+    session.install(*group("demo"), *editable(OUTBOX))
     # Ctrl-C leaves it the time to stop its processes and remove what it has made.
     session.run("python", "examples/shop/demo.py", *session.posargs, interrupt_timeout=60, terminate_timeout=60)
 
@@ -239,7 +252,7 @@ def demo(session: nox.Session) -> None:
 @nox.session(default=False)
 def model(session: nox.Session) -> None:
     """Compare many random programs with the model of what becomes of intents: `AIRLOCK_TEST_PROGRAMS`, or 20000."""
-    session.install(*group("integration"), "-e", str(CORE), "-e", str(CELERY), "-e", str(DJANGO))
+    session.install(*group("integration"), *editable(OUTBOX))
     programs = os.environ.get("AIRLOCK_TEST_PROGRAMS", "20000")
     run_pytest(session, "tests-integration/test_fate_model.py", env={"AIRLOCK_TEST_PROGRAMS": programs})
 
@@ -247,11 +260,18 @@ def model(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure, and print the figures of benchmarks/README.md."""
-    session.install(*group("bench"), str(CORE), str(CELERY), str(DJANGO))
+    session.install(*group("bench"), *map(str, MODULES))
     missed = []
-    for script in ("benchmarks/run.py", "benchmarks/dispatch.py"):
+    # The last one is not made of pyperf, and knows these options alone.
+    known = [option for option in session.posargs if option in ("--check", "--fast", "--help")]
+    options = {
+        "benchmarks/run.py": session.posargs,
+        "benchmarks/dispatch.py": session.posargs,
+        "benchmarks/outbox.py": known,
+    }
+    for script, arguments in options.items():
         try:
-            session.run("python", script, *session.posargs)
+            session.run("python", script, *arguments)
         except nox.command.CommandFailed:  # after it has printed all; the other one should, too
             missed.append(script)
     if missed:
@@ -264,15 +284,23 @@ def group(name: str) -> list[str]:
 
 
 def dependencies(package: Path) -> list[Requirement]:
-    """What a distribution says it needs."""
+    """What a distribution says it needs, and what those of ours among that say they need."""
     metadata = tomllib.loads((package / "pyproject.toml").read_text())
-    return [Requirement(line) for line in metadata["project"]["dependencies"]]
+    needed = {Requirement(line) for line in metadata["project"]["dependencies"]}
+    needed.update(*(dependencies(sibling) for sibling in PACKAGES if sibling.name in {each.name for each in needed}))
+    return sorted(needed, key=str)
 
 
-def third_party(*packages: Path) -> list[str]:
-    """What distributions need, besides each other."""
-    siblings = {package.name for package in PACKAGES}
-    return [str(needed) for package in packages for needed in dependencies(package) if needed.name not in siblings]
+def editable(package: Path) -> list[str]:
+    """The arguments that install a distribution, and those of ours that it needs, from where they are."""
+    names = {package.name, *(needed.name for needed in dependencies(package))}
+    return [argument for sibling in PACKAGES if sibling.name in names for argument in ("-e", str(sibling))]
+
+
+def third_party(package: Path) -> list[str]:
+    """What a distribution needs, besides others of ours."""
+    siblings = {sibling.name for sibling in PACKAGES}
+    return [str(needed) for needed in dependencies(package) if needed.name not in siblings]
 
 
 def lowest_version(requirement: Requirement) -> str:

@@ -17,7 +17,7 @@ from textwrap import dedent
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NAMES = ["airlock-core", "airlock-celery", "airlock-django", "airlock-all"]
+NAMES = ["airlock-core", "airlock-celery", "airlock-django", "airlock-outbox", "airlock-all"]
 
 #: Each, run in a new interpreter, uses one distribution through its public import paths.
 USE = {
@@ -75,6 +75,39 @@ USE = {
 
         AirlockMiddleware(view)(RequestFactory().get("/"))
         assert sent == [1]
+    """,
+    "airlock-outbox": """
+        import airlock
+        import django
+        from celery import Celery
+        from django.conf import settings
+        from django.core.management import call_command
+        from django.db import transaction
+
+        settings.configure(
+            SECRET_KEY="secret",
+            DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+            INSTALLED_APPS=["airlock.integrations.django", "airlock.integrations.outbox"],
+            AIRLOCK={
+                "SCOPE": "airlock.integrations.outbox.OutboxScope",
+                "OUTBOX": {"FAST_PATH_SECONDS": 0},  # a relay would dispatch everything
+            },
+        )
+        django.setup()
+        call_command("migrate", verbosity=0)
+        from airlock.integrations.outbox.models import Entry
+
+        app = Celery(broker="memory://")
+
+        @app.task(name="work")
+        def work(value): ...
+
+        with airlock.scope():
+            with transaction.atomic():
+                airlock.enqueue(work, 1)
+                assert not Entry.objects.exists()
+            assert Entry.objects.get().held
+        assert [(entry.task, entry.held) for entry in Entry.objects.all()] == [("work", False)]
     """,
 }
 
@@ -194,6 +227,7 @@ INTEGRATION_MODULES = {
     "airlock-core": ["executors/sync/"],
     "airlock-celery": ["celery/", "executors/celery/", "executors/_celery_batch.py"],
     "airlock-django": ["django/"],
+    "airlock-outbox": ["outbox/"],
     "airlock-all": [],
 }
 
@@ -246,6 +280,14 @@ def test_airlock_django_alone_brings_no_celery(install: Callable[[str], Environm
     alone.use("airlock-core", "airlock-django")
 
 
+def test_airlock_outbox_brings_all_but_airlock_all(install: Callable[[str], Environment]) -> None:
+    outbox = install("airlock-outbox")
+
+    assert {*NAMES[:-1], "celery", "django"} <= outbox.installed()
+    assert "airlock-all" not in outbox.installed()
+    outbox.use(*USE)
+
+
 def test_airlock_all_brings_everything(install: Callable[[str], Environment]) -> None:
     everything = install("airlock-all")
 
@@ -267,7 +309,7 @@ def test_wheels_join_up_in_any_order(prepared: Environment, wheels: dict[str, Pa
 
 @only_uv
 @pytest.mark.parametrize(
-    "editable", [names for count in (1, 2, 3) for names in itertools.combinations(USE, count)], ids=" ".join
+    "editable", [names for count in (1, 2, 4) for names in itertools.combinations(USE, count)], ids=" ".join
 )
 def test_editable_installs_join_up_with_each_other_and_with_wheels(
     prepared: Environment, wheels: dict[str, Path], editable: tuple[str, ...]
@@ -289,7 +331,7 @@ def test_uninstalling_one_leaves_the_others_working(
     prepared.add(*wheels.values())
     prepared.use(*USE)
 
-    prepared.uninstall(gone, "airlock-all")
+    prepared.uninstall(gone, "airlock-outbox", "airlock-all")
 
     prepared.use("airlock-core", left)
     assert "Error: " in prepared.error(USE[gone])
@@ -317,6 +359,7 @@ OTHERS = {
     },
 }
 INTEGRATIONS = [
+    "airlock.integrations.outbox",
     "airlock.integrations.celery",
     "airlock.integrations.executors.celery",
     "airlock.integrations.executors.sync",
@@ -390,7 +433,7 @@ def test_uninstalling_another_project_and_reinstalling_airlock_repairs_it(
     prepared.uninstall(other)
 
     # It took files of ours with it: with `airlock-py`, the one that would say so for Django.
-    assert_says_what_to_do(prepared, INTEGRATIONS[:3] if other == "airlock-py" else INTEGRATIONS)
+    assert_says_what_to_do(prepared, INTEGRATIONS[:-1] if other == "airlock-py" else INTEGRATIONS)
     assert prepared.error("from airlock.integrations.django import AirlockMiddleware").startswith("ImportError: ")
 
     prepared.add("--force-reinstall", *wheels.values())

