@@ -98,7 +98,9 @@ class OwnPostgreSQL(OwnDatabase):
             unavailable("no postgres in PATH or /usr/lib/postgresql")
         self._executable = Path(executable)
         # It does not run as root.
-        self._as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"] if self.is_root else []
+        self._as_user = (
+            ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"] if self.is_root else []
+        )
         if self.is_root:
             directory.parent.chmod(0o755)
             shutil.chown(directory, "postgres")
@@ -106,7 +108,7 @@ class OwnPostgreSQL(OwnDatabase):
         subprocess.run([*initdb, "--pgdata", str(directory / "data")], check=True, capture_output=True, cwd="/")
         self.settings = {
             "ENGINE": "django.db.backends.postgresql",
-            "NAME": "postgres",
+            "NAME": "crash",
             "USER": "postgres",
             "HOST": "127.0.0.1",
             "PORT": self.port,
@@ -132,7 +134,7 @@ class OwnMariaDB(OwnDatabase):
         subprocess.run([install, *self._common, *install_options], check=True, capture_output=True)
         self.settings = {
             "ENGINE": "pymysql_backend",
-            "NAME": "mysql",
+            "NAME": "crash",
             "USER": "root",
             "HOST": "127.0.0.1",
             "PORT": self.port,
@@ -141,6 +143,17 @@ class OwnMariaDB(OwnDatabase):
     def command(self) -> list[str]:
         socket = f"--socket={self._directory / 'socket'}"
         return [self._executable, *self._common, socket, f"--port={self.port}", "--bind-address=127.0.0.1"]
+
+
+class Served:
+    """A database on a server that others use, too, and that is left alone.
+
+    Args:
+        settings: those of Django; another database of that name is removed.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
 
 
 class SQLite:
@@ -180,7 +193,7 @@ class Verdict:
     missing: list[str] = field(default_factory=list)
     #: Arrived, though their transaction was rolled back or their scope was discarded.
     forbidden: list[str] = field(default_factory=list)
-    #: Arrived, as the process died before it could discard.
+    #: Arrived, as the process died before it could discard, or as the answer to the COMMIT was lost.
     orphans: int = 0
     #: Arrived, as the process died before its flush was over, which it had begun.
     undecided: int = 0
@@ -247,14 +260,14 @@ def _judge(
     committed: set[str],
     has_arrived: bool,
 ) -> None:
-    is_to_be_discarded = not noted["X"].isdisjoint(scopes)
-    is_discarded = not noted["D"].isdisjoint(scopes)
+    # The innermost one that was discarded decides: the others have never heard of it.
+    discarding = next((scope for scope in scopes if scope in noted["X"]), None)
     what = f"{name} in {scopes}, {'in a transaction' if mode == 't' else 'in autocommit'}"
     if mode == "t" and name not in committed:
         is_allowed, is_due = False, False
-    elif is_to_be_discarded:
+    elif discarding:
         # In autocommit it is not written before the flush.
-        is_allowed, is_due = mode == "t" and not is_discarded, False
+        is_allowed, is_due = mode == "t" and discarding not in noted["D"], False
         verdict.orphans += has_arrived and is_allowed
     else:
         is_allowed, is_due = True, mode == "t" or scopes[-1] in noted["F"]
@@ -283,7 +296,7 @@ class Run:
         self._database = database
         self._broker = broker
         self._directory = directory
-        self._rng = random.Random(seed)  # noqa: S311 - no secret
+        self._rng = random.Random(seed)
         self._queue = f"crash-{secrets.token_hex(4)}"
         self._journal = directory / f"{self._queue}.journal"
         self._journal.touch()
@@ -334,7 +347,9 @@ class Run:
     def verdict(self) -> Verdict:
         """Relay what is left, and compare."""
         truth = json.loads(self._command("drain"))
-        verdict = judge(self._journal.read_text(), set(truth["committed"]), self._arrivals(), truth["left"])
+        arrivals = self._arrivals()
+        self._journal.with_suffix(".json").write_text(json.dumps({**truth, "arrivals": arrivals}))
+        verdict = judge(self._journal.read_text(), set(truth["committed"]), arrivals, truth["left"])
         verdict.faults.update(self.faults)
         return verdict
 
@@ -347,10 +362,9 @@ class Run:
         return self._counts[kind]
 
     def _break_something(self) -> None:
-        name, server = self._rng.choice([("broker", self._broker), ("database", self._database)])
+        breakable = [("broker", self._broker), ("database", self._database)]
+        name, server = self._rng.choice([each for each in breakable if hasattr(each[1], "kill")])
         how = self._rng.choice(["stop", "kill"])
-        if not hasattr(server, how):
-            return
         getattr(server, how)()
         time.sleep(self._rng.uniform(0, 1.5))
         server.start()
