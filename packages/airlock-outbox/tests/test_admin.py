@@ -18,7 +18,7 @@ from airlock.integrations.outbox.models import Entry, InboxEntry, PausedTask
 
 pytestmark = [
     pytest.mark.usefixtures("database"),
-    pytest.mark.django_db(transaction=True),
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
 ]
 
 every_database = pytest.mark.parametrize(

@@ -385,7 +385,7 @@ def test_broker_outage_costs_no_attempt(app, add, rows):
     app.conf.update(broker_url=f"redis://127.0.0.1:{free_port()}/0", task_publish_retry=False)
     leave(1, 2, task=add)
 
-    with pytest.raises(CommandError, match="The broker at redis://127.0.0.1:.* is down: "):
+    with pytest.raises(CommandError, match=r"The broker at redis:.* is down: "):
         relay()
 
     assert [(entry.attempts, entry.lease, entry.error) for entry in rows()] == [(0, None, "")] * 2
