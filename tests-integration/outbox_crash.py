@@ -97,7 +97,7 @@ class OwnPostgreSQL(OwnDatabase):
             unavailable("no postgres in PATH or /usr/lib/postgresql")
         self._executable = Path(executable)
         # It does not run as root.
-        self._as_user = ["runuser", "-u", "postgres", "--"] if self.is_root else []
+        self._as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"] if self.is_root else []
         if self.is_root:
             directory.parent.chmod(0o755)
             shutil.chown(directory, "postgres")

@@ -169,7 +169,7 @@ class Death:
             result = execute(sql, params, many, context)
             self._has_written = True
             self._reach("after the INSERT")
-            if not connection.in_atomic_block:
+            if connection.autocommit:
                 self._has_committed()
             return result
         if words.startswith("DELETE FROM airlock_outbox "):
