@@ -56,28 +56,21 @@ class Site:
             "AIRLOCK_TEST_CELERY": json.dumps({**self.broker.celery, **self.celery}),
         }
 
-    def _command(self, *arguments: str) -> dict[str, Any]:
-        path = os.pathsep.join(sys.path)
-        return {
-            "args": [sys.executable, "-m", *arguments],
-            "env": {**os.environ, "PYTHONPATH": path, **self.environment},
-        }
+    def command(self, *arguments: str) -> dict[str, Any]:
+        """Arguments of `subprocess.Popen` for a module of the project."""
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **self.environment}
+        return {"args": [sys.executable, "-m", *arguments], "env": env}
 
     def manage(self, *arguments: str, code: int = 0) -> str:
         """Run a command of Django's, and return what it says."""
-        ended = subprocess.run(
-            **self._command("django", *arguments),
-            check=False,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        output: Any = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        ended = subprocess.run(**self.command("django", *arguments), **output, check=False)
         assert ended.returncode == code, ended.stdout
-        return ended.stdout
+        return str(ended.stdout)
 
     def write(self, program: object, name: str = "", *, wait: bool = True) -> subprocess.Popen[bytes]:
         """Have another process enqueue something, see `relayed.write`."""
-        process = subprocess.Popen(**self._command("relayed.write", json.dumps(program), name))
+        process = subprocess.Popen(**self.command("relayed.write", json.dumps(program), name))
         if wait:
             assert process.wait(60) == 0
         return process
@@ -263,9 +256,9 @@ def test_queue_that_refuses_is_no_outage(site: Callable[..., Site], rabbitmq_bro
 
     assert "called 4" in said
     assert "3 dispatched, 1 put off, 0 parked." in said
-    assert shop.query("SELECT attempts, error FROM airlock_outbox") == [
-        (1, "amqp.exceptions.MessageNacked: RabbitMQ refused the message.")
-    ]
+    ((attempts, error),) = shop.query("SELECT attempts, error FROM airlock_outbox")
+    assert attempts == 1
+    assert "RabbitMQ refused the message." in error
 
 
 @pytest.mark.parametrize("database", ["postgresql", "mariadb"])
@@ -315,7 +308,7 @@ def test_drain_shows_its_progress_on_a_terminal(site: Callable[..., Site]) -> No
     shop.write(4)
     terminal, its_end = pty.openpty()
 
-    ended = subprocess.run(**shop._command("django", "airlock_relay", "--drain"), check=True, stdout=its_end)
+    ended = subprocess.run(**shop.command("django", "airlock_relay", "--drain"), check=True, stdout=its_end)
     os.close(its_end)
     said = b""
     with suppress(OSError):  # as Linux ends it
