@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 import django
 import pytest
 from celery import Celery
+from celery.contrib.testing.app import setup_default_app
 from django.conf import settings as django_settings
 from django.db import connections
 from django.db.transaction import atomic
@@ -106,9 +107,10 @@ def rolled_back():
 def app():
     """The Celery app. Its broker is in memory, and `published` takes from it."""
     app = Celery("tests", broker="memory://")
-    app.set_default()
-    app.set_current()
-    yield app
+    with setup_default_app(app):  # which restores what is current, and what an app gets of the tasks of others
+        app.set_default()
+        app.set_current()
+        yield app
     app.close()
 
 
@@ -138,10 +140,12 @@ def published(app):
 
 
 @pytest.fixture(autouse=True)
-def _broker_is_trusted():
+def _begin_as_a_new_process():
+    from airlock.integrations.outbox import _holds
     from airlock.integrations.outbox._fast_path import breaker
 
     breaker.reset()
+    _holds.forget_all()
 
 
 @pytest.fixture(autouse=True)

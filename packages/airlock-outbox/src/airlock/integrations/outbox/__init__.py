@@ -10,12 +10,13 @@ import airlock.integrations.executors.celery  # noqa: F401
 # isort: split
 from typing import TYPE_CHECKING, Any
 
+from airlock.integrations.outbox._once import OnceTask
 from airlock.integrations.outbox._scope import OutboxScope
 
 if TYPE_CHECKING:
     from airlock.integrations.outbox._status import Status, status
 
-__all__ = ["OutboxScope", "Status", "status"]
+__all__ = ["OnceTask", "OutboxScope", "Status", "status"]
 
 
 def __getattr__(name: str) -> Any:
