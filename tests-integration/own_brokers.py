@@ -139,6 +139,9 @@ class Proxy:
         self.on_cut: Callable[[], None] = lambda: None
         #: Whether new connections are closed at once.
         self.refuses = False
+        #: Unless it is set, new connections get no answer until it is.
+        self.answers = threading.Event()
+        self.answers.set()
         #: How many connections clients have asked for.
         self.asked = 0
         #: How many bytes they have said.
@@ -152,6 +155,7 @@ class Proxy:
 
     def __exit__(self, *error: object) -> None:
         self._listening.close()
+        self.answers.set()
         self.cut()
 
     def cut(self) -> None:
@@ -183,6 +187,7 @@ class Proxy:
             while True:
                 client, _ = self._listening.accept()
                 self.asked += 1
+                self.answers.wait()
                 if self.refuses:
                     client.close()
                     continue

@@ -195,7 +195,7 @@ class AirlockTask(_Task):
     An exception discards: a failure, `Retry`, `Ignore`, `Reject`, a soft time limit. So of several attempts only the
     one that succeeds has effects. In a configured Django with airlock-django installed the scope is a `DjangoScope`.
 
-    Subclasses decide more by overriding `get_policy`, `get_executor` and `should_flush`.
+    Subclasses decide more by overriding `get_policy`, `get_executor`, `around_run` and `should_flush`.
     """
 
     abstract = True
@@ -207,6 +207,29 @@ class AirlockTask(_Task):
     def get_executor(self) -> Executor | None:
         """The executor for this run; by default `None`, which stands for the configured one, or else Celery's."""
         return None
+
+    def around_run(self, run: Callable[[], Any]) -> Any:
+        """Carry out the run, in its scope. Override it to do something around that before effects go out.
+
+            def around_run(self, run):
+                with transaction.atomic():
+                    return super().around_run(run)
+
+        `self.request` is that of the run, and `self.handed_on` tells whether another run is to do its work.
+
+        Args:
+            run: what carries it out, and returns the result. If it is not called, there is nothing to be done.
+
+        Returns:
+            The result of the run.
+        """
+        return run()
+
+    @property
+    def handed_on(self) -> BaseException | None:
+        """The `Retry` or `Ignore` by which the run has left its work to another one, though it goes on; or `None`."""
+        runs = _runs_of(self)
+        return runs[0].handed_on if runs else None
 
     def should_flush(self, error: BaseException | None) -> bool:
         """Decide whether the effects of this run go out. By default the scope decides: if there was no error.
@@ -239,7 +262,8 @@ class AirlockTask(_Task):
 
 
 def _run_airlock_task(task: AirlockTask, run: Callable[[], Any]) -> Any:
-    return run_in_scope(task, run, lambda: new_scope(task.get_policy(), task.get_executor()), task.should_flush)
+    around = functools.partial(task.around_run, run)
+    return run_in_scope(task, around, lambda: new_scope(task.get_policy(), task.get_executor()), task.should_flush)
 
 
 def run_in_scope(

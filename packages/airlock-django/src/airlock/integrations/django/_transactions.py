@@ -208,7 +208,7 @@ class _Commit:
 
     def __call__(self) -> None:
         newest = _newest_marker(self._connection)
-        if newest is not None:
+        if newest is not None and not self._connection.in_atomic_block:  # inside of a block, Django refuses
             try:
                 newest.transaction.commit_comes()
             except DatabaseError:

@@ -8,6 +8,7 @@ Add `"airlock.integrations.outbox"` to `INSTALLED_APPS`, set
 import airlock.integrations.executors.celery  # noqa: F401
 
 # isort: split
+from airlock.integrations.outbox._once import OnceTask
 from airlock.integrations.outbox._scope import OutboxScope
 
-__all__ = ["OutboxScope"]
+__all__ = ["OnceTask", "OutboxScope"]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from celery.canvas import Signature
 from django.db import connections, router
 
 from airlock import Intent, OutcomeUnknown
-from airlock.ext import dispatch_one, run_in_context
+from airlock.ext import dispatch_one, refresh_fates, run_in_context
 from airlock.integrations.executors.celery import CeleryExecutor
 from airlock.integrations.outbox import _holds, _table
 from airlock.integrations.outbox._fast_path import Publication, breaker, publish
@@ -63,7 +63,12 @@ class OutboxExecutor:
         records = [record for record in map(_record_of, intents) if record is not None]
         for record in records:
             record.is_forgotten = True
-        _finish(records, _table.delete)
+        # Not those whose own transaction is gone. If that broke off in its COMMIT, the database may have committed all
+        # the same. Then it has the entry, and a relay takes that when its hold ends.
+        refresh_fates({fate for record in records for fate in record.fates})
+        gone = [record for record in records if record.transaction is not None and record.transaction.state == "gone"]
+        _holds.remove(gone)
+        _holds.finish(set(records).difference(gone), _table.delete)
 
     def let_go(self, intents: Iterable[Intent], fates: tuple[Fate, ...], /) -> None:
         """Note that their scope has flushed, and that they hang on these fates, too."""
@@ -73,8 +78,7 @@ class OutboxExecutor:
             record.fates += fates
             record.wait_for(fates)
         if options().orphans == "park":  # else it makes no difference what becomes of them
-            for alias, written in _by_alias(records).items():
-                _has_done(_table.decide, alias, written)
+            _decide(records)
 
     def __call__(self, intent: Intent, /) -> None:
         outcome = self.dispatch_many([intent])[0]
@@ -101,46 +105,59 @@ class OutboxExecutor:
 
     def _dispatch_written(self, intents: list[Intent]) -> list[Outcome]:
         records = _still_ours([record for record in map(_record_of, intents) if record is not None])
+        left = dict.fromkeys(records)
         done: list[Record] = []
-        left: list[Record] = []
-        for is_message, run in groupby(records, lambda record: record.message is not None):
-            dispatch = self._publish_messages if is_message else self._make_calls
-            batch = list(run)
-            count = dispatch(batch)
-            if count is None:  # a thread goes on with them
-                continue
-            done += batch[:count]
-            left += batch[count:]
-        _finish(done, _table.delete)
-        _finish(left, _table.let_go)
+        try:
+            for is_for_broker, run in groupby(records, self._is_for_broker):
+                if is_for_broker:
+                    self._publish(list(run), done, left)
+                else:
+                    self._call(list(run), done)
+        finally:  # also if it is interrupted
+            _holds.finish(done, _table.delete)
+            for record in done:
+                left.pop(record, None)
+            _holds.finish(left, _table.let_go)
         return [None] * len(intents)
 
-    def _publish_messages(self, records: list[Record]) -> int | None:
-        """Publish the first of these, and tell how many. `None`: it takes longer than a request may wait."""
+    def _is_for_broker(self, record: Record) -> bool:
+        """Whether it is only published. All else runs somebody's code, which belongs in the thread of the request."""
+        task = record.intent.task
+        return record.message is not None or (isinstance(task, Signature) and not task.app.conf.task_always_eager)
+
+    def _publish(self, records: list[Record], done: list[Record], left: dict[Record, None]) -> None:
+        """Publish these in a thread, up to the first that fails, as long as it does not take too long."""
         budget = options().fast_path_seconds
         if not budget or not breaker.allows():
-            return 0
+            return
         publication = Publication(
             self.inner,
             [_to_dispatch(record.intent) for record in records],
             lambda outcomes: _finish_late(records, outcomes),
         )
+        publication.start()
+        for record in records:  # the thread settles them, if this one is interrupted
+            left.pop(record)
         outcomes = publication.outcomes_within(budget)
         if outcomes is None:
             breaker.failed(f"it did not answer for {budget} seconds")
-            return None
-        return _count_and_tell(outcomes)
+            _holds.remove(records)  # if the thread never ends, a relay takes them when their hold does
+            return
+        count = _count_and_tell(outcomes)
+        done += records[:count]
+        left.update(dict.fromkeys(records[count:]))
 
-    def _make_calls(self, records: list[Record]) -> int:
-        """Call what is to be called in this process, and tell how many went well."""
-        for number, record in enumerate(records):
+    def _call(self, records: list[Record], done: list[Record]) -> None:
+        """Call what is to be called in this thread, up to the first that fails."""
+        for record in records:
             goes_to_broker = isinstance(self.inner, CeleryExecutor) and self.inner.accepts(record.intent.task)
             if goes_to_broker and not (options().fast_path_seconds and breaker.allows()):
-                return number
+                return
             # What was recorded, and not the intent itself: its arguments may have changed since.
             recorded, _ = read(record.payload, record.intent.id)
             outcome = run_in_context(record.intent, dispatch_one, self.inner, recorded)
             if outcome is None:
+                done.append(record)
                 continue
             error = outcome.error if isinstance(outcome, OutcomeUnknown) else outcome
             if not isinstance(error, Exception):
@@ -149,8 +166,7 @@ class OutboxExecutor:
                 breaker.failed(error)
             else:
                 logger.error("%s failed and is left to the relay", record.intent, exc_info=error)
-            return number
-        return len(records)
+            return
 
 
 def _record_of(intent: Intent) -> Record | None:
@@ -178,7 +194,8 @@ def _write_unwritten(records: Iterable[Record]) -> None:
         return
     alias = router.db_for_write(Entry)
     # In a transaction that it does not hang on, as in a TestCase or in `detached()`, it is dispatched as it is.
-    if connections[alias].in_atomic_block or not may_have_entries(alias):
+    connection = connections[alias]
+    if connection.in_atomic_block or not connection.get_autocommit() or not may_have_entries(alias):
         return
     try:
         write(alias, unwritten)
@@ -186,11 +203,19 @@ def _write_unwritten(records: Iterable[Record]) -> None:
         logger.exception("The outbox could not record %s intents, which are dispatched all the same", len(unwritten))
 
 
+def _decide(records: list[Record]) -> None:
+    for alias, written in _holds.by_alias(records).items():
+        try:
+            _table.decide(alias, [record.intent.id for record in written], _table.our_lease())
+        except Exception:
+            logger.exception("The outbox on %r could not be told that a scope has flushed", alias)
+
+
 def _still_ours(records: list[Record]) -> list[Record]:
     """Those that nobody else may have taken. The hold of the others ended: a relay has them, or had."""
     soon = time.monotonic() + options().hold_seconds / 10
     lost: set[Record] = set()
-    for alias, old in _by_alias(record for record in records if record.held_until < soon).items():
+    for alias, old in _holds.by_alias(record for record in records if record.held_until < soon).items():
         lost.update(set(old).difference(_holds.renew(alias, old)))
     return [record for record in records if record not in lost]
 
@@ -207,31 +232,5 @@ def _count_and_tell(outcomes: list[Outcome]) -> int:
 
 def _finish_late(records: list[Record], outcomes: list[Outcome]) -> None:
     count = _count_and_tell(outcomes)
-    _finish(records[:count], _table.delete)
-    _finish(records[count:], _table.let_go)
-
-
-def _finish(records: Iterable[Record], statement: _holds.Statement) -> None:
-    for alias, written in _by_alias(records).items():
-        # What is done in a transaction may be rolled back with it.
-        if connections[alias].in_atomic_block or not _has_done(statement, alias, written):
-            _holds.finish_later(written, statement)
-        else:
-            _holds.remove(written)
-
-
-def _has_done(statement: _holds.Statement, alias: str, records: list[Record]) -> bool:
-    try:
-        statement(alias, [record.intent.id for record in records], _table.our_lease())
-    except Exception:
-        logger.exception("The outbox on %r could not be told what became of %s entries", alias, len(records))
-        return False
-    return True
-
-
-def _by_alias(records: Iterable[Record]) -> dict[str, list[Record]]:
-    found: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        if record.alias is not None:
-            found[record.alias].append(record)
-    return found
+    _holds.finish(records[:count], _table.delete)
+    _holds.finish(records[count:], _table.let_go)

@@ -64,8 +64,7 @@ class Publication(threading.Thread):
                 connections.close_all()
 
     def outcomes_within(self, seconds: float) -> list[Outcome] | None:
-        """Begin, and wait for the outcomes for so long at most. `None` if that is not enough."""
-        self.start()
+        """Wait for the outcomes for so long at most. `None` if that is not enough."""
         try:
             self._done.wait(seconds)
         finally:
@@ -78,6 +77,10 @@ class Breaker:
     """Leaves a broker alone that has failed, and tries it again after a while."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Know nothing of the broker."""
         self._lock = threading.Lock()
         self._retry_at: float | None = None
 
@@ -110,5 +113,4 @@ class Breaker:
 breaker = Breaker()
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
-    # The lock may be another thread's just now.
-    os.register_at_fork(after_in_child=breaker.__init__)  # type: ignore[misc]
+    os.register_at_fork(after_in_child=breaker.reset)  # another thread may have had its lock

@@ -1,4 +1,4 @@
-"""Looks after what the process holds in the outbox, in a thread, a few times in the time of a hold.
+"""Looks after what the process has in the outbox, in a thread, a few times in the time of a hold.
 
 It renews the holds of scopes that live long, and does what could not be done at once.
 """
@@ -11,6 +11,7 @@ import threading
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from django.db import connections
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from airlock.integrations.outbox._record import Record
 
-    #: Does something about entries: the database, their ids, our lease.
+    #: Does something about entries: on which database, their ids, our lease.
     Statement = Callable[[str, Iterable[str], UUID], None]
 
 logger = logging.getLogger("airlock")
@@ -34,64 +35,84 @@ _LOOKS = 4
 
 class _Holds:
     def __init__(self) -> None:
-        #: With what is still to be done about them. `None`: nobody knows yet.
-        self.records: dict[Record, Statement | None] = {}
         self.lock = threading.Lock()
         self.thread: threading.Thread | None = None
+        #: Their holds are renewed, as long as somebody has their intents, and may still decide.
+        self.undecided: WeakSet[Record] = WeakSet()
+        #: What is still to be done about entries.
+        self.unfinished: dict[Record, Statement] = {}
 
-    def renew_for_ever(self) -> None:
+    def see_to(self) -> None:
+        """Have the thread run; with the lock held."""
+        if self.thread is None:
+            self.thread = threading.Thread(target=self.look_for_ever, name="airlock-outbox-holds", daemon=True)
+            self.thread.start()
+
+    def look_for_ever(self) -> None:
         while True:
             time.sleep(options().hold_seconds / _LOOKS)
             with self.lock:
-                if not self.records:
+                if not (self.undecided or self.unfinished):
                     self.thread = None
                     return
-            self.look()
+            try:
+                self.look()
+            except Exception:
+                logger.warning("The outbox cannot be reached", exc_info=True)
+            connections.close_all()
 
     def look(self) -> None:
         hold = options().hold_seconds
         soon = time.monotonic() + hold - hold / _LOOKS
-        work: dict[tuple[str, Statement | None], list[Record]] = defaultdict(list)
         with self.lock:
-            for record, statement in self.records.items():
-                if record.alias is not None and (statement or record.held_until < soon):
-                    work[record.alias, statement].append(record)
-        for (alias, statement), records in work.items():
-            try:
-                if statement is None:
-                    renew(alias, records)
-                else:
-                    statement(alias, [record.intent.id for record in records], _table.our_lease())
-                    remove(records)
-            except Exception:
-                logger.warning("The outbox on %r cannot be reached", alias, exc_info=True)
-        if work:
-            connections.close_all()
+            old = [record for record in self.undecided if record.held_until < soon]
+            unfinished = dict(self.unfinished)
+        for alias, records in by_alias(old).items():
+            renew(alias, records)
+        for statement in set(unfinished.values()):
+            records = [record for record in unfinished if unfinished[record] is statement]
+            for alias, of_alias in by_alias(records).items():
+                _do(statement, alias, of_alias)
+                with self.lock:
+                    for record in of_alias:
+                        self.unfinished.pop(record, None)
 
 
 _holds = _Holds()
 
 
 def add(records: Iterable[Record]) -> None:
-    """Hold the entries of records until they are removed."""
+    """Hold the entries of records until something else is said of them."""
     with _holds.lock:
-        _holds.records.update(dict.fromkeys(records))
-        if _holds.thread is None:
-            _holds.thread = threading.Thread(target=_holds.renew_for_ever, name="airlock-outbox-holds", daemon=True)
-            _holds.thread.start()
+        _holds.undecided.update(records)
+        _holds.see_to()
 
 
 def remove(records: Iterable[Record]) -> None:
-    """Let go of the entries of records."""
+    """Hold the entries of records no longer than they are held now."""
     with _holds.lock:
-        for record in records:
-            _holds.records.pop(record, None)
+        _holds.undecided.difference_update(records)
 
 
-def finish_later(records: Iterable[Record], statement: Statement) -> None:
-    """Have the thread do something about entries, which could not be done now."""
-    with _holds.lock:
-        _holds.records.update(dict.fromkeys(records, statement))
+def finish(records: Iterable[Record], statement: Statement) -> None:
+    """Do something about entries, after which they are not ours: now, or else as soon as it can be done."""
+    for alias, written in by_alias(records).items():
+        remove(written)
+        for record in written:
+            record.held_until = 0  # who comes with it once more asks the database whether it is still ours
+        try:
+            if not connections[alias].in_atomic_block:  # with whose transaction it might be rolled back
+                _do(statement, alias, written)
+                continue
+        except Exception:
+            logger.exception("The outbox on %r could not be told what became of its entries, yet", alias)
+        with _holds.lock:
+            _holds.unfinished.update(dict.fromkeys(written, statement))
+            _holds.see_to()
+
+
+def _do(statement: Statement, alias: str, records: Iterable[Record]) -> None:
+    statement(alias, [record.intent.id for record in records], _table.our_lease())
 
 
 def renew(alias: str, records: list[Record]) -> list[Record]:
@@ -103,6 +124,15 @@ def renew(alias: str, records: list[Record]) -> list[Record]:
     for record in still_ours:
         record.held_until = held_until
     return still_ours
+
+
+def by_alias(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """The records that are written, by the database that has them."""
+    found: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if record.alias is not None:
+            found[record.alias].append(record)
+    return found
 
 
 def _forget_those_of_parent() -> None:

@@ -23,7 +23,18 @@ if TYPE_CHECKING:
 class Record:
     """An intent, its payload, and the database that has it."""
 
-    __slots__ = ("alias", "fates", "held_until", "intent", "is_forgotten", "is_let_go", "message", "payload")
+    __slots__ = (
+        "__weakref__",
+        "alias",
+        "fates",
+        "held_until",
+        "intent",
+        "is_forgotten",
+        "is_let_go",
+        "message",
+        "payload",
+        "transaction",
+    )
 
     def __init__(self, intent: Intent, executor: Executor, fates: tuple[Fate, ...]) -> None:
         self.intent = intent
@@ -32,6 +43,8 @@ class Record:
         self.fates = fates
         #: The database that its entry was written to.
         self.alias: str | None = None
+        #: The transaction that has written it; `None` in autocommit.
+        self.transaction: DjangoTransaction | None = None
         #: Until when nobody else takes that, by the monotonic clock.
         self.held_until = 0.0
         #: Whether its scope has flushed.
@@ -68,7 +81,7 @@ class Writer:
         due = [record for record in records if record.is_due_with(self._transaction)]
         alias = self._transaction.connection.alias
         if due and may_have_entries(alias):
-            write(alias, due)
+            write(alias, due, self._transaction)
 
 
 def may_have_entries(alias: str) -> bool:
@@ -78,12 +91,12 @@ def may_have_entries(alias: str) -> bool:
     return router.allow_migrate_model(alias, Entry)
 
 
-def write(alias: str, records: Sequence[Record]) -> None:
+def write(alias: str, records: Sequence[Record], transaction: DjangoTransaction | None = None) -> None:
     """Write records, which are ours for the time of a hold."""
     hold = options().hold_seconds
     held_until = time.monotonic() + hold
     _table.insert(alias, records, _table.our_lease(), hold)
     for record in records:
-        record.alias = alias
+        record.alias, record.transaction = alias, transaction
         record.held_until = held_until
     _holds.add(records)
