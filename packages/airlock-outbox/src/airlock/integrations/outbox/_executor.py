@@ -15,6 +15,7 @@ from airlock.ext import dispatch_one, refresh_fates, run_in_context
 from airlock.integrations.executors.celery import CeleryExecutor
 from airlock.integrations.outbox import _holds, _table
 from airlock.integrations.outbox._fast_path import Publication, breaker, publish
+from airlock.integrations.outbox._pausing import paused_tasks
 from airlock.integrations.outbox._record import Record, may_have_entries, write
 from airlock.integrations.outbox._recording import read
 from airlock.integrations.outbox._settings import options
@@ -108,7 +109,7 @@ class OutboxExecutor:
         left = dict.fromkeys(records)
         done: list[Record] = []
         try:
-            for is_for_broker, run in groupby(records, self._is_for_broker):
+            for is_for_broker, run in groupby(_not_paused(records), self._is_for_broker):
                 if is_for_broker:
                     self._publish(list(run), done, left)
                 else:
@@ -167,6 +168,17 @@ class OutboxExecutor:
             else:
                 logger.error("%s failed and is left to the relay", record.intent, exc_info=error)
             return
+
+
+def _not_paused(records: list[Record]) -> list[Record]:
+    """Those to dispatch. The relay has the others when their tasks are resumed."""
+    paused: dict[str, frozenset[str]] = {}
+    for alias in {record.alias for record in records if record.alias is not None}:
+        try:
+            paused[alias] = paused_tasks(alias)
+        except Exception:
+            logger.exception("The outbox on %r could not be asked which tasks are paused", alias)
+    return [record for record in records if record.intent.full_name[:255] not in paused.get(record.alias or "", ())]
 
 
 def _record_of(intent: Intent) -> Record | None:

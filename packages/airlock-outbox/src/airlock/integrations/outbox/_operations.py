@@ -1,0 +1,43 @@
+"""What operators do about entries. Nothing that a process or a relay has in hand is touched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Q
+
+from airlock.integrations.outbox._table import DatabaseNow
+from airlock.integrations.outbox._waking import notify
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+    from airlock.integrations.outbox.models import Entry
+
+#: What nobody has in hand. Who has an entry would dispatch it all the same.
+FREE = Q(due__isnull=True) | Q(due__lte=DatabaseNow()) | Q(lease__isnull=True)
+
+
+def retry(entries: QuerySet[Entry]) -> int:
+    """Have a relay dispatch entries soon: those that are parked, and those that wait for their next attempt.
+
+    They have as many attempts as new ones. They keep their last error until they are dispatched.
+
+    Returns:
+        How many there were.
+    """
+    stuck = entries.filter(Q(due__isnull=True) | Q(due__gt=DatabaseNow(), lease__isnull=True)).order_by()
+    # Who retries an orphan has decided about it.
+    count = stuck.update(due=DatabaseNow(), attempts=0, held=False, lease=None)
+    notify(entries.db)
+    return count
+
+
+def discard(entries: QuerySet[Entry]) -> int:
+    """Delete entries, so that they are never dispatched.
+
+    Returns:
+        How many there were.
+    """
+    deleted: Any = entries.filter(FREE).order_by().delete()
+    return int(deleted[0])

@@ -1,0 +1,101 @@
+"""What is in the outbox."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from django.db.models import Case, CharField, Count, Exists, Max, Min, OuterRef, Q, Value, When
+from django.utils import timezone
+
+from airlock.integrations.outbox._relay import databases
+from airlock.integrations.outbox._table import DatabaseNow
+from airlock.integrations.outbox.models import Entry, PausedTask
+
+#: The states of an entry, in the order in which they are asked for: the first that is true.
+STATES: dict[str, Any] = {
+    "parked": Q(due__isnull=True),
+    "paused": Q(due__lte=DatabaseNow()) & Exists(PausedTask.objects.filter(task=OuterRef("task"))),
+    "due": Q(due__lte=DatabaseNow()),
+    "waiting": Q(lease__isnull=True),
+    # A relay that has taken it has tried.
+    "held": Q(held=True, attempts=0),
+}
+#: The state of what is in none of these.
+IN_FLIGHT = "in flight"
+
+
+def state() -> Case:
+    """The state of an entry, for a query."""
+    cases = [When(condition, then=Value(name)) for name, condition in STATES.items()]
+    return Case(*cases, default=Value(IN_FLIGHT), output_field=CharField())
+
+
+@dataclass(frozen=True)
+class Status:
+    """How many entries the outbox has, and for how long."""
+
+    #: Their scope has not ended, so nobody has decided about them yet.
+    held: int = 0
+    #: They should have been dispatched by now.
+    due: int = 0
+    #: A process or a relay is dispatching them.
+    in_flight: int = 0
+    #: A relay has failed to dispatch them, and will try again.
+    waiting: int = 0
+    #: Nobody will try again, unless asked to.
+    parked: int = 0
+    #: They are due, and their task is paused.
+    paused: int = 0
+    #: All of these.
+    total: int = 0
+    #: For how long the oldest of those that are due has been so, in seconds. 0 if there are none.
+    oldest_due_seconds: float = 0.0
+    #: How long ago the oldest of those that are parked was enqueued, in seconds. 0 if there are none.
+    oldest_parked_seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, int | float]:
+        """The figures by their names."""
+        return asdict(self)
+
+
+def status(using: str | None = None) -> Status:
+    """Look at what is in the outbox, with one query for each database.
+
+    For metrics, and for alerts: on what is parked, and on what has been due for longer than a relay needs.
+
+        >>> status().oldest_due_seconds
+        0.0
+
+    Args:
+        using: the alias of one database. By default all that may have the table, as far as the routers say, are summed.
+
+    Raises:
+        django.db.DatabaseError: if a database cannot be reached, or does not have the table.
+    """
+    counts: Counter[str] = Counter()
+    ages = {"oldest_due_seconds": 0.0, "oldest_parked_seconds": 0.0}
+    for alias in databases() if using is None else [using]:
+        for row in _by_state(alias):
+            counts[row["state"].replace(" ", "_")] += row["count"]
+            counts["total"] += row["count"]
+            if row["state"] == "due":
+                age, oldest = row["now"] - row["first_due"], "oldest_due_seconds"
+            elif row["state"] == "parked":
+                # `created` is by the clock of a process, and not by that of the database.
+                age, oldest = timezone.now() - row["first_created"], "oldest_parked_seconds"
+            else:
+                continue
+            ages[oldest] = max(ages[oldest], age.total_seconds())
+    return Status(**counts, **ages)
+
+
+def _by_state(alias: str) -> Any:
+    return (
+        Entry.objects.using(alias)
+        .order_by()
+        .annotate(state=state())
+        .values("state")
+        .annotate(count=Count("id"), first_due=Min("due"), first_created=Min("created"), now=Max(DatabaseNow()))
+    )
