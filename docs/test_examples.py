@@ -17,6 +17,7 @@ PYTEST = ["-m", "pytest", "-c", os.devnull, "-p", "no:cacheprovider", "--rootdir
         ("plain", PYTEST),
         ("celery", PYTEST),
         ("django", ["manage.py", "test", "--settings=config.test_settings"]),
+        ("django", ["manage.py", "test", "--settings=config.outbox_test_settings"]),
         ("integration", PYTEST),
     ],
 )
