@@ -226,12 +226,9 @@ def django_project(transactional_db: None, mailoutbox: list[EmailMessage]) -> No
 
 
 @pytest.fixture
-def outbox_project(django_project: None, settings: SettingsWrapper) -> Iterator[None]:
+def outbox_project(django_project: None, settings: SettingsWrapper) -> None:
     """The Django project, with an outbox."""
     settings.AIRLOCK = {"SCOPE": "airlock.integrations.outbox.OutboxScope"}
-    yield
-    with CELERY_OF_DJANGO.connection_for_write() as connection:
-        connection.SimpleQueue(CELERY_OF_DJANGO.conf.task_default_queue).clear()
 
 
 @pytest.fixture
