@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from django.db.models import Model, QuerySet
     from django.http import HttpRequest
 
-    _ModelAdmin = admin.ModelAdmin[Model]
+    _ModelAdmin = admin.ModelAdmin[Any]
 else:
-    _ModelAdmin = admin.ModelAdmin  # which takes no parameter at run time
+    _ModelAdmin = admin.ModelAdmin
 
 #: Entries of one statement: databases take a limited number of parameters.
 _BATCH = 1000
+#: What the page of an entry shows to everybody who may see it.
+_FIELDS = ("task", "id", "state", "created", "due", "attempts", "error", "held", "lease", "version")
 #: How many entries are named before they are discarded.
 _NAMED = 10
 
@@ -43,11 +45,6 @@ class _ReadOnly(_ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
-
-
-def _may(request: Any, permission: str) -> bool:
-    allowed: bool = request.user.has_perm(f"airlock_outbox.{permission}")
-    return allowed
 
 
 class _StateFilter(admin.SimpleListFilter):
@@ -73,7 +70,6 @@ class EntryAdmin(_ReadOnly):
     search_help_text = "Part of a task's name, or the whole id of an entry."
     show_full_result_count = False  # a second count of a table that may be large
     actions = ("retry", "discard")
-    fields = ("task", "id", "state", "created", "due", "attempts", "error", "held", "lease", "version")
 
     class Media:
         css: ClassVar = {"all": ["airlock_outbox/admin.css"]}
@@ -100,7 +96,8 @@ class EntryAdmin(_ReadOnly):
         return self.get_fields(request, obj)
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
-        return [*self.fields, *(["readable_payload"] if _may(request, "view_payload") else [])]
+        may_view_payload = _may(request, "view_payload")
+        return [*_FIELDS, *(["readable_payload"] if may_view_payload else [])]
 
     # -- The list ------------------------------------------------------------------------------------------------------
 
@@ -173,7 +170,6 @@ class EntryAdmin(_ReadOnly):
             "checkbox_name": ACTION_CHECKBOX_NAME,
             "select_across": request.POST.get("select_across", "0"),
         }
-        vars(request)["current_app"] = self.admin_site.name  # for the template, as in Django's own views
         return TemplateResponse(request, "admin/airlock_outbox/entry/discard.html", context)
 
 
@@ -191,6 +187,11 @@ class PausedTaskAdmin(_ReadOnly):
     """Tasks that are paused. `manage.py airlock_outbox` pauses and resumes them."""
 
     list_display = ("task", "since")
+
+
+def _may(request: HttpRequest, permission: str) -> bool:
+    user: Any = request.user  # has permissions, as it is a member of the staff
+    return bool(user.has_perm(f"airlock_outbox.{permission}"))
 
 
 def _for_each_batch(operation: Callable[[QuerySet[Entry]], int], queryset: QuerySet[Any]) -> int:
