@@ -64,6 +64,10 @@ class Process:
         """What it has printed so far."""
         return self._log.read_text(errors="replace")
 
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
     def until(self, text: str, timeout: float = 60) -> Self:
         """Wait until its log contains `text`, for at most `timeout` seconds.
 

@@ -140,10 +140,12 @@ def published(app):
 
 
 @pytest.fixture(autouse=True)
-def _broker_is_trusted():
+def _begin_as_a_new_process():
+    from airlock.integrations.outbox import _holds
     from airlock.integrations.outbox._fast_path import breaker
 
     breaker.reset()
+    _holds.forget_all()
 
 
 @pytest.fixture(autouse=True)

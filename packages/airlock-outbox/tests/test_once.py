@@ -1,6 +1,5 @@
 """A run of a task that is effective once for its database."""
 
-import json
 import threading
 from contextlib import suppress
 
@@ -10,7 +9,7 @@ from celery.app.trace import reset_worker_optimizations, setup_worker_optimizati
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from celery.worker.request import Request
 from django.contrib.sessions.models import Session
-from django.db import connection, connections, transaction
+from django.db import connections, transaction
 from django.utils import timezone
 
 import airlock
@@ -19,7 +18,9 @@ from airlock.integrations.outbox.models import InboxEntry
 
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.django_db(transaction=True)]
 
-everywhere = pytest.mark.parametrize("database", ["sqlite", "postgresql", "mariadb"], indirect=True)
+every_database = pytest.mark.parametrize(
+    "database", ["sqlite", "postgresql", "mariadb"], indirect=True, scope="session"
+)
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def effects():
     return Session.objects.count(), InboxEntry.objects.count()
 
 
-@everywhere
+@every_database
 def test_second_delivery_does_nothing(place, deliver, published, log):
     sent = place(lambda task: 5).delay()
 
@@ -104,7 +105,7 @@ def test_deliveries_of_other_messages_run(place, deliver, published):
     assert published() == ["placed", "placed"]
 
 
-@everywhere
+@every_database
 def test_two_at_once_are_effective_once(request, place, published, database):
     begun, may_go_on, results = threading.Event(), threading.Event(), {}
 
@@ -144,7 +145,7 @@ def raise_(error):
     return then
 
 
-@everywhere
+@every_database
 @pytest.mark.parametrize(
     "error",
     [ValueError("no"), SoftTimeLimitExceeded(), Ignore(), Reject(), Retry("later")],
@@ -171,26 +172,30 @@ def test_run_that_raises_may_run_again(place, deliver, published, error):
 def by_retry(task):
     if not task.request.retries:
         raise task.retry(countdown=0)
+    return "done"
 
 
 def by_autoretry(task):
     if not task.request.retries:
         raise LookupError
+    return "done"
 
 
 def by_returning_a_retry(task):
-    return None if task.request.retries else task.retry(countdown=0, throw=False)
+    return "done" if task.request.retries else task.retry(countdown=0, throw=False)
 
 
 def by_going_on_after_a_retry(task):
     if not task.request.retries:
         task.retry(countdown=0, throw=False)
+    return "done"
 
 
 def by_catching_a_retry(task):
     if not task.request.retries:
         with suppress(Retry):
             task.retry(countdown=0)
+    return "done"
 
 
 @pytest.mark.parametrize(
@@ -203,14 +208,16 @@ def test_only_the_last_attempt_is_effective(place, deliver, published, then):
     assert effects() == (0, 0)
     assert deliver(sent.id) == "SUCCESS"
 
+    assert sent.get() == "done"
     assert effects() == (1, 1)
     assert published() == ["placed"]
 
 
 @pytest.mark.parametrize("then", [by_retry, by_autoretry, by_returning_a_retry])
 def test_attempts_in_apply(place, published, then):
-    place(then, autoretry_for=(LookupError,), default_retry_delay=0).apply()
+    result = place(then, autoretry_for=(LookupError,), default_retry_delay=0).apply()
 
+    assert result.get() == "done"
     assert effects() == (1, 1)
     assert published() == ["placed"]
 
@@ -301,7 +308,7 @@ def test_refused_intents_of_second_delivery_do_not_exist(place, deliver, publish
     assert rows() == []
 
 
-@everywhere
+@every_database
 @pytest.mark.parametrize(
     ("one", "other"), [("Order-1", "order-1"), ("été", "ete"), ("x" * 300 + "1", "x" * 300 + "2")], ids=str.isascii
 )

@@ -5,6 +5,7 @@ from typing import Any, assert_type
 from celery import Celery, Task
 
 import airlock
+from airlock.integrations.celery import AirlockTask
 from airlock.integrations.outbox import OnceTask, OutboxScope, Status, status
 
 with airlock.scope(_cls=OutboxScope) as scope:
@@ -24,6 +25,7 @@ def charge(self: Task[..., Any], order_id: int) -> int:
 
 
 task: Task[..., Any] = OnceTask()
+task_cls: type[AirlockTask] = OnceTask
 
 assert_type(status(), Status)
 assert_type(status("default").parked, int)

@@ -135,10 +135,11 @@ def by_alias(records: Iterable[Record]) -> dict[str, list[Record]]:
     return found
 
 
-def _forget_those_of_parent() -> None:
+def forget_all() -> None:
+    """Hold nothing, as in a forked child: what its parent holds is not its own."""
     global _holds
     _holds = _Holds()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows
-    os.register_at_fork(after_in_child=_forget_those_of_parent)
+    os.register_at_fork(after_in_child=forget_all)

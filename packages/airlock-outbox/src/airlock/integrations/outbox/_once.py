@@ -30,12 +30,15 @@ class OnceTask(AirlockTask):
         def charge(order_id): ...
 
     Each run is a transaction, and writes the id of the task in it. A delivery that finds the id there logs that, does
-    nothing, and returns `None`. Two at the same time: the second one waits for the first. A run that raises, or is to
-    be retried, is rolled back, so that its retry runs.
+    nothing, and returns `None`. Two at the same time: the second one waits for the first, and raises
+    `django.db.OperationalError` if that takes longer than the database lets it wait (MariaDB: 50 seconds, SQLite: 5);
+    name that in `autoretry_for` if runs take long. A run that raises, or is to be retried, is rolled back, so that its
+    retry runs.
 
     So what it writes into this database, and what it enqueues, happens once. What else it does, such as sending an
-    e-mail, is done again if the first run died before its commit. The database forgets the ids after
-    `AIRLOCK["OUTBOX"]["INBOX_DAYS"]`. A direct call has no id, and just runs.
+    e-mail, is done again if the first run died before its commit. What Celery does after a run is not a part of it:
+    after a second delivery the result is `None`, and the next task of a chain is sent again, with the same id. The
+    database forgets the ids after `AIRLOCK["OUTBOX"]["INBOX_DAYS"]`. A direct call has no id, and just runs.
     """
 
     abstract = True
@@ -88,14 +91,11 @@ def _key(task_id: str) -> str:
 
 
 def _remember(alias: str, task_id: str) -> bool:
-    """Write down an id. `False` if it is there. Waits for another transaction that is writing it."""
+    """Write down an id, waiting for others that are writing it. `False` if it is there: the transaction is broken."""
     from airlock.integrations.outbox.models import InboxEntry
 
-    entry = InboxEntry(id=_key(task_id), created=timezone.now())
     try:
-        # In a savepoint: after an error, PostgreSQL would take nothing more.
-        with transaction.atomic(using=alias):
-            entry.save(force_insert=True, using=alias)
+        InboxEntry(id=_key(task_id), created=timezone.now()).save(force_insert=True, using=alias)
     except IntegrityError:
         return False
     return True

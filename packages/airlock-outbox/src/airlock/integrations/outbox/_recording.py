@@ -48,7 +48,7 @@ def payload_of(intent: Intent, executor: Executor, message: Message | None) -> s
     Raises:
         UsageError: if the task, its arguments or the executor cannot be written down.
     """
-    begin = f'{{"id": "{intent.id}", "executor": {json.dumps(_name_of_executor(executor))}, '
+    begin = f'{{"id": "{intent.id}", "executor": {json.dumps(name_of_executor(executor))}, '
     if message is not None:
         return _signer().sign(f'{begin}"message": {message.to_json()}}}')
     call = {
@@ -67,37 +67,44 @@ def payload_of(intent: Intent, executor: Executor, message: Message | None) -> s
         ) from error
 
 
+def unsigned(payload: str) -> str:
+    """What was signed.
+
+    Raises:
+        UnreadablePayloadError: if it was not written by this project.
+    """
+    try:
+        return _signer().unsign(payload)
+    except BadSignature:
+        raise UnreadablePayloadError(
+            "Its signature is wrong: it was changed, or written with a SECRET_KEY that is not in SECRET_KEY_FALLBACKS."
+        ) from None
+
+
 def read(payload: str, entry_id: str) -> tuple[Intent, Executor]:
     """The intent that a payload was made of, and the executor to dispatch it with.
 
     The intent is another one than that which was enqueued, and has another id.
 
     Raises:
-        UnreadablePayloadError: if it was not written by this project, or names what is not there.
+        UnreadablePayloadError: if it was not written by this project.
+        ImportError, AttributeError: if it names what is not there.
     """
-    try:
-        stored = json.loads(_signer().unsign(payload))
-    except BadSignature:
-        raise UnreadablePayloadError(
-            "Its signature is wrong: it was changed, or written with a SECRET_KEY that is not in SECRET_KEY_FALLBACKS."
-        ) from None
+    stored = json.loads(unsigned(payload))
     if stored["id"] != entry_id:
         raise UnreadablePayloadError(f"It is that of another entry, {stored['id']}.")
-    try:
-        executor = _executor_named(stored["executor"])
-        if "message" in stored:
-            app = executor.app if isinstance(executor, CeleryExecutor) else None
-            message = Message.from_dict(stored["message"], app)
-            return Intent(message, dispatch_options={"task_id": message.task_id}), executor
-        call = stored["call"]
-        # Celery is to use the id of the intent that was enqueued, also when it is dispatched again.
-        options = call["options"]
-        task = _task_named(call["task"])
-        if isinstance(executor, CeleryExecutor) and executor.accepts(task):
-            options = {"task_id": entry_id, **options}
-        return Intent(task, call["args"], call["kwargs"], name=call["name"], dispatch_options=options), executor
-    except ImportError as error:
-        raise UnreadablePayloadError(f"It names what cannot be imported: {error}") from error
+    executor = _executor_named(stored["executor"])
+    if "message" in stored:
+        app = executor.app if isinstance(executor, CeleryExecutor) else None
+        message = Message.from_dict(stored["message"], app)
+        return Intent(message, dispatch_options={"task_id": message.task_id}), executor
+    call = stored["call"]
+    # Celery is to use the id of the intent that was enqueued, also when it is dispatched again.
+    options = call["options"]
+    task = _task_named(call["task"])
+    if isinstance(executor, CeleryExecutor) and executor.accepts(task):
+        options = {"task_id": entry_id, **options}
+    return Intent(task, call["args"], call["kwargs"], name=call["name"], dispatch_options=options), executor
 
 
 # -- Tasks -------------------------------------------------------------------------------------------------------------
@@ -130,7 +137,7 @@ def _task_named(named: dict[str, Any]) -> Any:
 # -- Executors ---------------------------------------------------------------------------------------------------------
 
 
-def _name_of_executor(executor: Executor) -> str | None:
+def name_of_executor(executor: Executor) -> str | None:
     """Where the executor can be imported from. `None` stands for the configured one."""
     if executor is get_configuration().executor:
         return None

@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import random
 import time
+import traceback
+from collections import Counter
 from datetime import timedelta
-from itertools import groupby, takewhile
-from typing import TYPE_CHECKING, Any
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from django.db import InterfaceError, OperationalError, connections, router, transaction
@@ -20,7 +22,6 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
 from airlock import OutcomeUnknown
-from airlock.ext import dispatch_one
 from airlock.integrations.executors.celery import CeleryExecutor, Message
 from airlock.integrations.outbox._fast_path import publish
 from airlock.integrations.outbox._pausing import paused_tasks
@@ -30,11 +31,10 @@ from airlock.integrations.outbox._table import DatabaseNow
 from airlock.integrations.outbox.models import VERSION, Entry, InboxEntry
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterable, Sequence
 
     from airlock import Executor, Intent
-    from airlock.ext import Outcome
+    from airlock.integrations.outbox._waking import Waker
 
 logger = logging.getLogger("airlock")
 
@@ -44,18 +44,35 @@ _SWEEP = 60
 _MARGIN = 60
 #: The shortest sleep of a relay that found nothing, in seconds. It doubles up to `POLL_SECONDS`.
 _SHORTEST_SLEEP = 0.02
-#: The longest sleep of a relay that waits for a broker or a database, in seconds.
-_LONGEST_PAUSE = 30
+#: The shortest and the longest sleep of a relay that waits for a broker or a database, in seconds.
+_PAUSES = 0.5, 30.0
 #: How often what nobody needs any more is deleted, in seconds.
 _HOUSEKEEPING = 3600
+#: How Redis refuses whatever it is given: its memory or its disk is full, it has just started, or is a replica.
+_REFUSALS = (
+    "command not allowed when used memory > 'maxmemory'",
+    "MISCONF ",
+    "Redis is loading the dataset in memory",
+    "write against a read only replica",
+    "NOREPLICAS ",
+    "CLUSTERDOWN ",
+)
 
 
 class BrokerDownError(Exception):
-    """The broker cannot be reached."""
+    """The broker cannot be reached, or takes nothing from anybody."""
 
-    def __init__(self, executor: CeleryExecutor, error: BaseException) -> None:
-        super().__init__(str(error))
+    def __init__(self, executor: CeleryExecutor, error: object) -> None:
+        super().__init__(f"The broker at {executor.app.connection_for_write().as_uri()} is down: {error}")
         self.executor = executor
+
+
+class Work(NamedTuple):
+    """An entry, and what to do about it."""
+
+    entry: Entry
+    intent: Intent
+    executor: Any
 
 
 class Relay:
@@ -63,13 +80,17 @@ class Relay:
 
     Args:
         alias: the database.
+        clock: a monotonic clock, in seconds.
     """
 
-    def __init__(self, alias: str) -> None:
+    def __init__(self, alias: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.alias = alias
+        #: How many entries were dispatched, put off and parked.
+        self.done: Counter[str] = Counter()
+        self._clock = clock
         self._lease = uuid4()
-        self._swept = -float(_SWEEP)
-        self._low_water: Any = None
+        #: When nothing in the whole table was due, if that was lately.
+        self._swept: float | None = None
 
     def step(self) -> int:
         """Dispatch one batch of what is due.
@@ -81,105 +102,105 @@ class Relay:
             BrokerDownError: if the broker is down. The entries are due again, and it costs none of them an attempt.
             django.db.DatabaseError: if the database is.
         """
+        claimed_at = self._clock()
         entries = self._claim()
-        fresh = []
+        work = []
         for entry in entries:
             if entry.held and options().orphans == "park":
                 self._park(entry, "Its scope never ended: the process died before it decided.")
             elif entry.attempts > options().max_attempts:
-                self._park(entry, entry.error or "Relays died while they dispatched it.")
-            else:
-                fresh.append(entry)
-        self._dispatch(fresh)
+                self._park(entry, entry.error or "Each relay that dispatched it died, or lost its database.")
+            elif readable := self._read(entry):
+                work.append(readable)
+        self._dispatch(work, claimed_at)
         return len(entries)
 
     # -- Claiming ------------------------------------------------------------------------------------------------------
 
-    def _due(self) -> Any:
+    def due(self) -> Any:
+        """What is due, but for paused tasks and what a newer version has written."""
         due = Entry.objects.using(self.alias).filter(due__lte=DatabaseNow(), version__lte=VERSION)
-        if self._low_water is not None:
-            due = due.filter(due__gt=self._low_water)
+        if self._swept is not None:
+            # What was not due then has become due since, by the database's clock as well. A busy PostgreSQL keeps dead
+            # rows in the index, and to look through all of those takes long.
+            since = self._clock() - self._swept + _MARGIN
+            due = due.filter(due__gt=DatabaseNow() - timedelta(seconds=since))
         paused = paused_tasks(self.alias)
         return (due.exclude(task__in=paused) if paused else due).order_by("due", "created")
 
     def _claim(self) -> list[Entry]:
         """Take a batch of what is due, and commit that."""
-        if time.monotonic() - self._swept > _SWEEP:
-            self._low_water = None
-        batch = self._look()
-        if not batch and self._low_water is None:
-            # What comes from now on is due later than this. A busy PostgreSQL keeps dead rows in the index, and to look
-            # through those takes long.
-            self._swept = time.monotonic()
-            self._low_water = timezone.now() - timedelta(seconds=_MARGIN)
+        now = self._clock()
+        if self._swept is not None and now - self._swept >= _SWEEP:
+            self._swept = None
+        batch = self._look()  # without a lock: on an empty table, MariaDB would lock out writers
         if not batch:
+            if self._swept is None:
+                self._swept = now
             return []
         connection = connections[self.alias]
-        if connection.vendor == "mysql":  # under REPEATABLE READ it would lock out writers
+        if connection.vendor == "mysql":  # under REPEATABLE READ it would lock out writers, too
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
         with transaction.atomic(using=self.alias):
             if connection.features.has_select_for_update_skip_locked:
                 batch = self._look(skip_locked=True)
             # On other databases, of two relays that want the same, the second finds that it is not due any more.
-            due = DatabaseNow() + timedelta(seconds=options().lease_seconds)
-            claimed = self._due().order_by().filter(id__in=batch)
-            claimed.update(lease=self._lease, due=due, attempts=F("attempts") + 1)
+            claimed = self.due().order_by().filter(id__in=batch)
+            claimed.update(lease=self._lease, due=_end_of_lease(), attempts=F("attempts") + 1)
         ours = Entry.objects.using(self.alias).filter(id__in=batch, lease=self._lease)
         return list(ours.order_by("created"))
 
     def _look(self, *, skip_locked: bool = False) -> list[Any]:
-        """The ids of a batch. What was tried before goes by itself: it may have killed the relay."""
-        due = self._due().values_list("id", "attempts")
+        """The ids of a batch. What a relay has left unfinished goes by itself: it may have killed the relay."""
+        due = self.due().values_list("id", "attempts", "lease")
         if skip_locked:
             due = due.select_for_update(skip_locked=True)
         found = list(due[: options().batch_size])
-        return [entry_id for entry_id, _ in takewhile(lambda row: not row[1], found)] or [row[0] for row in found[:1]]
+        batch = [entry_id for entry_id, *_ in takewhile(lambda row: not row[1] or row[2] is None, found)]
+        return batch or [entry_id for entry_id, *_ in found[:1]]
 
     def age_of_oldest(self) -> float:
-        """For how many seconds the oldest of what is due has been due, but for paused tasks."""
-        oldest = self._due().values_list("due", flat=True)[:1]
-        now = Entry.objects.using(self.alias).values_list(DatabaseNow(), flat=True)[:1]
-        for due, at in zip(oldest, now, strict=False):
-            return float((at - due).total_seconds())
+        """For how many seconds the oldest of what is due has been due."""
+        for due, now in self.due().annotate(now=DatabaseNow()).values_list("due", "now")[:1]:
+            return float((now - due).total_seconds())
         return 0.0
 
     # -- Dispatching ---------------------------------------------------------------------------------------------------
 
-    def _dispatch(self, entries: Sequence[Entry]) -> None:
-        work: list[tuple[Entry, Intent, Executor]] = []
-        for entry in entries:
-            try:
-                work.append((entry, *read(entry.payload, str(entry.id))))
-            except UnreadablePayloadError as error:
-                self._park(entry, str(error))
-        left = [entry for entry, _, _ in work]
-        for (executor, is_message), run in groupby(work, lambda item: (item[2], isinstance(item[1].task, Message))):
-            batch = [(entry, intent) for entry, intent, _ in run]
-            dispatch = self._publish if is_message else self._call
-            while batch:
-                outcomes = dispatch(executor, batch)
-                tried, batch = batch[: len(outcomes)], batch[len(outcomes) :]
-                failed = [(entry, outcome) for (entry, _), outcome in zip(tried, outcomes, strict=True) if outcome]
-                self._delete([entry for (entry, _), outcome in zip(tried, outcomes, strict=True) if outcome is None])
-                left = left[len(tried) :]
-                if failed and (down := _why_broker_is_down(executor, failed[0][1])):
-                    self._release([*(entry for entry, _ in failed), *left])
+    def _read(self, entry: Entry) -> Work | None:
+        try:
+            return Work(entry, *read(entry.payload, str(entry.id)))
+        except UnreadablePayloadError as error:
+            self._park(entry, str(error))
+        except Exception as error:  # what it names is not there: perhaps not yet, as during a deployment
+            self._put_off(entry, error)
+        return None
+
+    def _dispatch(self, work: list[Work], claimed_at: float) -> None:
+        """Dispatch in order, messages together and calls one by one. A failure is that of its entry alone."""
+        while work:
+            batch = _first_batch(work)
+            work = work[len(batch) :]
+            if self._clock() - claimed_at > options().lease_seconds / 10:  # calls may take long
+                batch = self._renewed(batch)
+            if not batch:
+                continue
+            outcomes = publish(batch[0].executor, [item.intent for item in batch])
+            work = batch[len(outcomes) :] + work
+            self._delete([item.entry for item, outcome in zip(batch, outcomes, strict=False) if outcome is None])
+            failed = [
+                (item, outcome.error if isinstance(outcome, OutcomeUnknown) else outcome)
+                for item, outcome in zip(batch, outcomes, strict=False)
+                if outcome is not None
+            ]
+            for item, error in failed:
+                if not isinstance(error, Exception):  # Ctrl-C, for example
+                    raise error
+                if down := _why_broker_is_down(item.executor, error):
+                    self._release([*(item.entry for item, _ in failed), *(item.entry for item in work)])
                     raise down
-                for entry, outcome in failed:
-                    self._put_off(entry, outcome)
-
-    def _publish(self, executor: Any, batch: Sequence[tuple[Entry, Intent]]) -> list[Outcome]:
-        return publish(executor, [intent for _, intent in batch])
-
-    def _call(self, executor: Any, batch: Sequence[tuple[Entry, Intent]]) -> list[Outcome]:
-        _, intent = batch[0]
-        # It may take long. While it runs, and for the time of a lease before, the others are ours.
-        self._ours(entry for entry, _ in batch).update(due=DatabaseNow() + timedelta(seconds=options().lease_seconds))
-        outcome = dispatch_one(executor, intent)
-        if isinstance(outcome, OutcomeUnknown) and not isinstance(outcome.error, Exception):
-            raise outcome.error
-        return [outcome]
+                self._put_off(item.entry, error)
 
     # -- What becomes of entries: always fenced, as a lease may have ended ---------------------------------------------
 
@@ -187,35 +208,66 @@ class Relay:
         ids = [entry.id for entry in entries]
         return Entry.objects.using(self.alias).filter(id__in=ids, lease=self._lease)
 
+    def _renewed(self, batch: list[Work]) -> list[Work]:
+        """Those that are still ours, and now for the time of a lease."""
+        ours = self._ours(item.entry for item in batch)
+        ours.update(due=_end_of_lease())
+        ids = set(ours.values_list("id", flat=True))
+        return [item for item in batch if item.entry.id in ids]
+
     def _delete(self, entries: Sequence[Entry]) -> None:
         if entries:
             self._ours(entries).delete()
+            self.done["dispatched"] += len(entries)
 
     def _release(self, entries: Sequence[Entry]) -> None:
         self._ours(entries).update(lease=None, due=DatabaseNow(), attempts=F("attempts") - 1)
 
-    def _put_off(self, entry: Entry, outcome: Outcome) -> None:
-        error = outcome.error if isinstance(outcome, OutcomeUnknown) else outcome
-        why = f"{type(error).__name__}: {error}"
+    def _put_off(self, entry: Entry, error: Exception) -> None:
+        why = _text_of(error)
         if entry.attempts >= options().max_attempts:
             self._park(entry, why)
             return
         longest = min(options().max_backoff_seconds, options().backoff_seconds * 2 ** (entry.attempts - 1))
         # Not all at once, whatever made them fail at once.
         wait = longest * random.uniform(0.5, 1)  # noqa: S311 - no secret
-        logger.warning("%s (%s) failed, and is tried again in %.0f s: %s", entry.task, entry.id, wait, why)
+        logger.warning("%s failed, and is tried again in %.0f s: %s", entry, wait, why)
         self._ours([entry]).update(lease=None, due=DatabaseNow() + timedelta(seconds=wait), error=why)
+        self.done["put off"] += 1
 
     def _park(self, entry: Entry, why: str) -> None:
-        logger.error("%s (%s) is parked: %s", entry.task, entry.id, why)
+        logger.error("%s is parked: %s", entry, why)
         self._ours([entry]).update(lease=None, due=None, error=why)
+        self.done["parked"] += 1
 
 
-def _why_broker_is_down(executor: Executor, outcome: Outcome) -> BrokerDownError | None:
-    """Ask the broker, after a failure, whether it is there."""
-    error = outcome.error if isinstance(outcome, OutcomeUnknown) else outcome
+def _end_of_lease() -> Any:
+    return DatabaseNow() + timedelta(seconds=options().lease_seconds)
+
+
+def _first_batch(work: list[Work]) -> list[Work]:
+    """The messages that one executor may publish together, or one call."""
+    executor = work[0].executor
+    return list(takewhile(lambda item: _is_message(item) and item.executor is executor, work)) or work[:1]
+
+
+def _is_message(item: Work) -> bool:
+    return isinstance(item.intent.task, Message)
+
+
+def _text_of(error: Exception) -> str:
+    """What a traceback ends with, without what PostgreSQL does not store."""
+    text = "".join(traceback.format_exception_only(error)).strip()[:5000]
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
+
+
+def _why_broker_is_down(executor: Executor, error: Exception) -> BrokerDownError | None:
+    """Find out whether it is the broker that failed, and not what was to be published."""
     if not isinstance(executor, CeleryExecutor) or not isinstance(error, (BrokerError, OSError)):
         return None
+    refuses_all = any(refusal in str(error) for refusal in _REFUSALS)
+    if refuses_all or isinstance(error.__cause__, TimeoutError):  # as of a RabbitMQ that blocks publishers
+        return BrokerDownError(executor, error)
     return broker_error(executor)
 
 
@@ -223,7 +275,7 @@ def broker_error(executor: CeleryExecutor) -> BrokerDownError | None:
     """Connect to the broker, each of its URLs once. Returns why that fails, if it does."""
     try:
         with executor.app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=max(len(connection.alt) - 1, 0) or 1, interval_start=0)
+            connection.ensure_connection(max_retries=max(len(connection.alt) - 1, 0), interval_start=0)
     except Exception as error:
         return BrokerDownError(executor, error)
     return None
@@ -234,12 +286,16 @@ def databases() -> list[str]:
     return [alias for alias in connections if router.allow_migrate_model(alias, Entry)]
 
 
-def drain(relays: Sequence[Relay], stop: threading.Event, tell: Callable[[int], None] = lambda _: None) -> int:
+def drain(
+    relays: Sequence[Relay],
+    is_stopped: Callable[[], bool] = lambda: False,
+    tell: Callable[[int], object] = lambda _: None,
+) -> int:
     """Dispatch until nothing is due any more.
 
     Args:
         relays: those of the databases.
-        stop: ends it after the batch in hand.
+        is_stopped: whether to end, asked after each batch.
         tell: called with the number of entries after each batch.
 
     Returns:
@@ -251,54 +307,53 @@ def drain(relays: Sequence[Relay], stop: threading.Event, tell: Callable[[int], 
     """
     total = 0
     for relay in relays:
-        while not stop.is_set() and (taken := relay.step()):
+        while not is_stopped() and (taken := relay.step()):
             total += taken
             tell(taken)
     return total
 
 
-def run(relays: Sequence[Relay], stop: threading.Event, sleep: Callable[[float], object] | None = None) -> None:
-    """Dispatch whatever becomes due, until `stop` is set. Brokers and databases may go and come back.
+def run(relays: Sequence[Relay], waker: Waker) -> None:
+    """Dispatch whatever becomes due, until the waker is stopped. Brokers and databases may go and come back.
 
     Args:
         relays: those of the databases.
-        stop: ends it after the batch in hand.
-        sleep: waits for so many seconds at most; by default for `stop`.
+        waker: what to sleep with.
     """
-    sleep = sleep or stop.wait
     idle, pause, tidied = _SHORTEST_SLEEP, 0.0, -float(_HOUSEKEEPING)
-    while not stop.is_set():
+    while not waker.is_stopped:
         try:
-            if time.monotonic() - tidied > _HOUSEKEEPING:
+            if time.monotonic() - tidied >= _HOUSEKEEPING:
                 tidied = time.monotonic()
                 for relay in relays:
                     forget_old_runs(relay.alias)
             taken = sum(relay.step() for relay in relays)
+            if pause:
+                logger.info("The relay goes on")
+                pause = 0.0
+            if taken:
+                idle = _SHORTEST_SLEEP
+            else:
+                waker.sleep(idle)
+                idle = min(idle * 2, options().poll_seconds)
         except (BrokerDownError, OperationalError, InterfaceError) as error:
             if not pause:
                 logger.error("The relay waits: %s", error)  # noqa: TRY400 - a traceback would say no more
-            pause = min(_LONGEST_PAUSE, pause * 2 or 0.5)
-            _wait_out(error, relays, stop, pause)
-            continue
-        if pause:
-            logger.info("The relay goes on")
-            pause = 0.0
-        if taken:
-            idle = _SHORTEST_SLEEP
-        else:
-            sleep(idle)
-            idle = min(idle * 2, options().poll_seconds)
+            pause = _wait_out(error, relays, waker, pause)
 
 
-def _wait_out(error: Exception, relays: Sequence[Relay], stop: threading.Event, pause: float) -> None:
-    stop.wait(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
-    if isinstance(error, BrokerDownError):
-        while not stop.is_set() and broker_error(error.executor):  # nothing is claimed that could not be dispatched
-            pause = min(_LONGEST_PAUSE, pause * 2)
-            stop.wait(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
-    else:
-        for relay in relays:
-            connections[relay.alias].close()
+def _wait_out(error: Exception, relays: Sequence[Relay], waker: Waker, pause: float) -> float:
+    """Wait for a database for a while, and for a broker until it can be reached. Returns how long it has slept last."""
+    while True:
+        shortest, longest = _PAUSES
+        pause = min(longest, max(shortest, pause * 2))
+        waker.pause(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
+        if not isinstance(error, BrokerDownError):
+            for relay in relays:
+                connections[relay.alias].close()
+            return pause
+        if waker.is_stopped or not broker_error(error.executor):
+            return pause
 
 
 def forget_old_runs(alias: str) -> int:

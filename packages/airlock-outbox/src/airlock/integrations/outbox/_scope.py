@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
+
 from airlock import get_configuration
 from airlock.ext import open_fates
 from airlock.integrations.django import DjangoScope
@@ -28,14 +31,23 @@ class OutboxScope(DjangoScope):
 
     def __init__(self, policy: Policy | None = None, *, executor: Executor | None = None) -> None:
         # Not before Django's apps are loaded, and this module may be imported earlier.
-        from airlock.integrations.outbox._executor import OutboxExecutor
+        try:
+            from airlock.integrations.outbox._executor import OutboxExecutor
+        except RuntimeError as error:  # from a model without an app
+            if apps.is_installed("airlock.integrations.outbox"):
+                raise
+            raise ImproperlyConfigured(
+                "OutboxScope has no tables, as its app is not installed. "
+                'Add "airlock.integrations.outbox" to INSTALLED_APPS, and run: manage.py migrate airlock_outbox'
+            ) from error
 
         if executor is None:  # not `or`: an executor may be false
             configured = get_configuration().executor
             executor = celery_executor if configured is None else configured
-        self._outbox = executor if isinstance(executor, OutboxExecutor) else OutboxExecutor(executor)
-        super().__init__(policy, executor=self._outbox)
+        #: What records the intents, around the executor that dispatches them.
+        self.outbox_executor = executor if isinstance(executor, OutboxExecutor) else OutboxExecutor(executor)
+        super().__init__(policy, executor=self.outbox_executor)
 
     def dispatch_all(self, intents: Sequence[Intent]) -> None:
-        self._outbox.let_go(intents, open_fates() if self.transactional else ())
+        self.outbox_executor.let_go(intents, open_fates() if self.transactional else ())
         super().dispatch_all(intents)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -85,7 +86,7 @@ def _is_right(key: str, value: Any, default: object) -> bool:
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
     kinds = int if key in ("BATCH_SIZE", "MAX_ATTEMPTS") else (int, float)
-    return isinstance(value, kinds) and (value > 0 or (value == 0 and key in _MAY_BE_ZERO))
+    return isinstance(value, kinds) and (0 < value < math.inf or (value == 0 and key in _MAY_BE_ZERO))
 
 
 def _right(key: str, default: object) -> str:

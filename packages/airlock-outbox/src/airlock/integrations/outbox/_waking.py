@@ -1,18 +1,18 @@
-"""Waking the relay by NOTIFY on PostgreSQL, with `AIRLOCK["OUTBOX"]["NOTIFY"]`."""
+"""What a relay sleeps with, and how `AIRLOCK["OUTBOX"]["NOTIFY"]` wakes it on PostgreSQL."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import select
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
 
 from django.db import connections
 
 from airlock.integrations.outbox._settings import options
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Sequence
-
-    from airlock.integrations.outbox._relay import Relay
 
 CHANNEL = "airlock_outbox"
 
@@ -26,28 +26,68 @@ def notify(alias: str) -> None:
 
 
 class Waker:
-    """Sleeps until an entry is left to the relay, if that is configured, or for a time.
+    """Lets a relay sleep, until it is stopped, or until there is something to do. Use it as a context manager.
 
-    With several databases it sleeps for a time: nobody can listen to all of them at once.
+    A signal handler may call `stop`. (An `Event` is not made for that: it can deadlock if it is set by a handler that
+    interrupts its own `wait`.)
+
+    Args:
+        aliases: the databases whose notifications wake it.
     """
 
-    def __init__(self, relays: Sequence[Relay], stop: threading.Event) -> None:
-        self._alias = relays[0].alias
-        self._stop = stop
-        self._listens = options().notify and len(relays) == 1 and connections[self._alias].vendor == "postgresql"
-        self._listening: Any = None
+    def __init__(self, aliases: Sequence[str] = ()) -> None:
+        self.is_stopped = False
+        self._aliases = aliases
+        self._stopping, self._stop = socket.socketpair()
+        self._stop.setblocking(False)
+        #: The connections of psycopg that listen.
+        self._listening: dict[str, Any] = {}
+        self._is_notified = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stopping.close()
+        self._stop.close()
+
+    def stop(self, *_: object) -> None:
+        """End whatever sleeps, now and later."""
+        self.is_stopped = True
+        with suppress(BlockingIOError):
+            self._stop.send(b".")
+
+    def pause(self, seconds: float) -> None:
+        """Sleep for so many seconds, unless it is stopped."""
+        select.select([self._stopping], [], [], seconds)
 
     def sleep(self, seconds: float) -> None:
-        """Sleep for so many seconds at most."""
-        connection = connections[self._alias]
-        psycopg: Any = connection.connection
-        if not self._listens or not hasattr(psycopg, "notifies"):  # not configured, or psycopg 2
-            self._stop.wait(seconds)
-            return
-        if self._listening is not psycopg:
-            with connection.cursor() as cursor:
-                cursor.execute(f"LISTEN {CHANNEL}")
-            self._listening = psycopg
-            return  # what came before that is to be looked for
-        for _ in psycopg.notifies(timeout=seconds, stop_after=1):
-            pass
+        """Sleep for so many seconds, unless it is stopped or notified.
+
+        Raises:
+            django.db.DatabaseError: if a database cannot be listened to.
+        """
+        has_news = options().notify and self._listen()
+        if not has_news and not self._is_notified:
+            select.select([self._stopping, *self._listening.values()], [], [], seconds)
+        self._is_notified = False
+
+    def _listen(self) -> bool:
+        """Listen to those connections that are new. What came before that is to be looked for."""
+        has_news = False
+        for alias in self._aliases:
+            connection: Any = connections[alias]
+            psycopg = connection.connection
+            if not hasattr(psycopg, "add_notify_handler"):  # another database, psycopg 2, or not connected
+                self._listening.pop(alias, None)
+            elif self._listening.get(alias) is not psycopg:
+                with connection.cursor() as cursor:
+                    cursor.execute(f"LISTEN {CHANNEL}")
+                psycopg.add_notify_handler(self._notified)
+                self._listening[alias] = psycopg
+                has_news = True
+        return has_news
+
+    def _notified(self, _: object) -> None:
+        # It came with the answer to a query, which may have been asked before.
+        self._is_notified = True

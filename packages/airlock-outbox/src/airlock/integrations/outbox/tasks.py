@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 from celery import shared_task
 
 from airlock.integrations.outbox._relay import Relay, databases, drain
@@ -16,4 +14,4 @@ def relay() -> int:
     Returns:
         How many entries it has taken.
     """
-    return drain([Relay(alias) for alias in databases()], threading.Event())
+    return drain([Relay(alias) for alias in databases()])

@@ -9,13 +9,14 @@ import inspect
 import logging
 import threading
 from contextlib import suppress
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, Task, current_app, group
 from celery.canvas import Signature
 from celery.exceptions import SoftTimeLimitExceeded
+from celery.local import maybe_evaluate
 from kombu.exceptions import EncodeError, OperationalError
 
 # First of our modules, as it tells Airlock from other projects, and says so.
@@ -210,6 +211,7 @@ class CeleryExecutor:
             # As a signature does: a task that this process knows has options of its own, any other is just sent.
             app = self._app or current_app
             return app.tasks.get(task) or app.signature(task)
+        task = maybe_evaluate(task)  # of `app.task`: a proxy, which is slow to ask
         return task if hasattr(task, "apply_async") and not isinstance(task, type) else None
 
     def _app_of(self, intent: Intent, is_plain: Callable[[Any, Any], bool]) -> Celery | None:
@@ -270,6 +272,7 @@ def _is_plain(app: Celery, task: Task[..., Any] | None) -> bool:
     return is_celerys and not app.conf.task_always_eager and (task is None or not _overrides_apply_async(task))
 
 
+@lru_cache
 def _is_celerys(function: Any) -> bool:
     """Whether a function is of Celery or Kombu, or ours, below what tools have wrapped around it."""
     module = getattr(inspect.unwrap(function), "__globals__", {}).get("__name__", "")

@@ -201,7 +201,7 @@ class _Recorder:
             return declaration
         queues: Any = self._app.amqp.queues
         known = queues.get(entity.name)  # `[]` would make what is missing
-        if known is None or known != entity:
+        if known is None or (known is not entity and known != entity):  # to compare takes a while
             raise UsageError(
                 f"{self._name} cannot be recorded, as its queue {entity.name!r} is not one of the app's: another "
                 "process would not know how to declare it. Add it to the setting `task_queues`."

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-import threading
+from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -13,10 +14,10 @@ from airlock import get_configuration
 from airlock.integrations.executors.celery import CeleryExecutor, celery_executor
 from airlock.integrations.outbox._relay import BrokerDownError, Relay, broker_error, databases, drain, run
 from airlock.integrations.outbox._waking import Waker
-from airlock.integrations.outbox.models import Entry
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
+    from collections.abc import Iterator
 
 
 class Command(BaseCommand):
@@ -48,57 +49,84 @@ class Command(BaseCommand):
         relays = [Relay(alias) for alias in given["database"] or databases()]
         if not relays:
             raise CommandError("No database may have the table of the outbox: see DATABASE_ROUTERS.")
+        problems = [*_missing_app(), *(problem for relay in relays for problem in _missing_table(relay.alias))]
+        if given["check"] and not problems:
+            problems = [*_overdue(relays, given["max_age"]), *_missing_broker()]
+        if problems:
+            raise CommandError("\n".join(problems))
         if given["check"]:
-            self._check(relays, given["max_age"])
+            self.stdout.write("All well.")
             return
-        stop = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
-        try:
-            if given["once"]:
-                self._say(sum(relay.step() for relay in relays))
-            elif given["drain"]:
-                self._say(self._drain(relays, stop))
-            else:
-                self.stdout.write(f"Relaying from {', '.join(relay.alias for relay in relays)}.")
-                run(relays, stop, Waker(relays, stop).sleep)
-        except (BrokerDownError, DatabaseError) as error:
-            raise CommandError(f"{type(error).__name__}: {error}") from error
+        with Waker([relay.alias for relay in relays]) as waker:
+            previous = {number: signal.signal(number, waker.stop) for number in (signal.SIGTERM, signal.SIGINT)}
+            try:
+                if given["once"]:
+                    for relay in relays:
+                        relay.step()
+                elif given["drain"]:
+                    self._drain(relays, waker)
+                else:
+                    self.stdout.write(f"Relaying from {', '.join(relay.alias for relay in relays)}.")
+                    run(relays, waker)
+            except (BrokerDownError, DatabaseError) as error:
+                raise CommandError(f"{error}") from error
+            finally:
+                for number, handler in previous.items():
+                    signal.signal(number, handler)
+        done: Counter[str] = sum((relay.done for relay in relays), Counter())
+        self.stdout.write(", ".join(f"{done[what]} {what}" for what in ("dispatched", "put off", "parked")) + ".")
 
-    def _say(self, count: int) -> None:
-        self.stdout.write(f"{count} {'entry' if count == 1 else 'entries'} taken.")
-
-    def _drain(self, relays: list[Relay], stop: threading.Event) -> int:
+    def _drain(self, relays: list[Relay], waker: Waker) -> None:
         if not self.stdout.isatty():
-            return drain(relays, stop)
-        due = sum(Entry.objects.using(relay.alias).filter(due__isnull=False).count() for relay in relays)
+            drain(relays, lambda: waker.is_stopped)
+            return
+        due = sum(relay.due().count() for relay in relays)
         taken = 0
 
         def tell(count: int) -> None:
             nonlocal taken
             taken += count
-            part = min(1, taken / max(due, 1))
-            bar = "#" * round(40 * part)
-            self.stdout.write(f"\r[{bar:<40}] {taken} of {max(due, taken)}", ending="")
+            total = max(due, taken)  # more may have become due
+            bar = "#" * (40 * taken // total)
+            self.stdout.write(f"\r[{bar:<40}] {taken} of {total}", ending="")
             self.stdout.flush()
 
-        count = drain(relays, stop, tell)
-        self.stdout.write("")
-        return count
+        drain(relays, lambda: waker.is_stopped, tell)
+        if taken:
+            self.stdout.write("")
 
-    def _check(self, relays: list[Relay], max_age: float) -> None:
-        problems = []
-        for relay in relays:
-            try:
-                age = relay.age_of_oldest()
-            except DatabaseError as error:
-                problems.append(f"The table on {relay.alias!r} cannot be read: {error}")
-                continue
+
+def _missing_app() -> Iterator[str]:
+    executor = get_configuration().executor or celery_executor
+    # That of a project has a name, or at least a broker.
+    if isinstance(executor, CeleryExecutor) and executor.app.main == "default" and not executor.app.conf.broker_url:
+        yield (
+            "No Celery app is loaded, so it is not known where to publish. Import the app of the project in the "
+            "__init__.py of its package, as Celery's guide for Django shows."
+        )
+
+
+def _missing_table(alias: str) -> Iterator[str]:
+    with suppress(DatabaseError):  # if the database is away, it is waited for
+        if "airlock_outbox" not in connections[alias].introspection.table_names():
+            yield (
+                f"The database {alias!r} has no table of the outbox. Run: manage.py migrate --database {alias}. "
+                "Or keep the outbox off it with DATABASE_ROUTERS, or name the others with --database."
+            )
+
+
+def _overdue(relays: list[Relay], max_age: float) -> Iterator[str]:
+    for relay in relays:
+        try:
+            age = relay.age_of_oldest()
+        except DatabaseError as error:
+            yield f"The database {relay.alias!r} cannot be read: {error}"
+        else:
             if age > max_age:
-                problems.append(f"On {relay.alias!r} an entry has been due for {age:.0f} s: is a relay running?")
-        executor = get_configuration().executor or celery_executor
-        if isinstance(executor, CeleryExecutor) and (down := broker_error(executor)):
-            problems.append(f"The broker cannot be reached: {down}")
-        if problems:
-            raise CommandError("\n".join(problems))
-        self.stdout.write("All well.")
+                yield f"In the database {relay.alias!r} an entry has been due for {age:.0f} s. Is a relay running?"
+
+
+def _missing_broker() -> Iterator[str]:
+    executor = get_configuration().executor or celery_executor
+    if isinstance(executor, CeleryExecutor) and (down := broker_error(executor)):
+        yield str(down)
