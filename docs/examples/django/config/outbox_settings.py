@@ -7,4 +7,7 @@ AIRLOCK = {"SCOPE": "airlock.integrations.outbox.OutboxScope"}
 
 # For SQLite; other databases need nothing here.
 for database in DATABASES.values():
-    database["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL"}
+    database["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL",
+    }
