@@ -57,6 +57,7 @@ class Storing:
     def __init__(self):
         self.prepared = []
         self.forgotten = []
+        self.rolled_back = []
         self.dispatched = []
 
     def prepare(self, intent, fates):
@@ -65,8 +66,8 @@ class Storing:
         self.prepared.append((intent, fates))
         return f"stored {intent.args[0]}"
 
-    def forget(self, intents):
-        self.forgotten += [intent.args[0] for intent in intents]
+    def forget(self, intents, rolled_back):
+        (self.rolled_back if rolled_back else self.forgotten).extend(intent.args[0] for intent in intents)
 
     def __call__(self, intent):
         self.dispatched.append((intent.args[0], intent.prepared))
@@ -95,8 +96,9 @@ def test_without_prepare_nothing_is_prepared(ran):
 def test_name_and_options_are_there_when_it_is_prepared(executor):
     with airlock.scope(executor=executor):
         intent = airlock.enqueue(print, 1, _name="shout", _dispatch_options={"loud": True})
+        assert (intent.name, dict(intent.dispatch_options), intent.prepared) == ("shout", {"loud": True}, "stored 1")
 
-    assert (intent.name, dict(intent.dispatch_options), intent.prepared) == ("shout", {"loud": True}, "stored 1")
+    assert intent.prepared is None  # nobody needs it any more
 
 
 def test_it_is_prepared_in_the_context_of_the_enqueue_call(executor, monkeypatch):
@@ -181,7 +183,7 @@ def test_what_was_rolled_back_is_forgotten(executor):
         with units.unit():
             airlock.enqueue(print, 2)
 
-    assert executor.forgotten == [1]
+    assert (executor.forgotten, executor.rolled_back) == ([], [1])
     assert executor.dispatched == [(2, "stored 2")]
 
 
@@ -189,7 +191,7 @@ def test_what_is_rolled_back_after_the_flush_is_forgotten(executor):
     with units.unit(end="gone"), airlock.scope(executor=executor):
         airlock.enqueue(print, 1)
 
-    assert executor.forgotten == [1]
+    assert (executor.forgotten, executor.rolled_back) == ([], [1])
 
 
 def test_executor_without_forget_is_not_told(ran):
