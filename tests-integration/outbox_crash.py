@@ -24,6 +24,7 @@ import time
 from collections import Counter, defaultdict
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -446,25 +447,23 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops the servers
     print(f"Seed: {arguments.seed}", flush=True)
     verdicts = {}
-    for database_name in arguments.database or DATABASES:
-        for broker_name in arguments.broker or BROKERS:
-            with ExitStack() as at_end:
-                directory = Path(at_end.enter_context(tempfile.TemporaryDirectory(prefix="airlock_test_")))
-                servers = []
-                for name, kind in ((database_name, DATABASES[database_name]), (broker_name, BROKERS[broker_name])):
-                    (directory / name).mkdir()
-                    server = kind(directory / name)
-                    server.start()
-                    at_end.callback(getattr(server, "stop", int))
-                    servers.append(server)
-                seed = f"{arguments.seed}-{database_name}-{broker_name}"
-                run = Run(*servers, arguments.keep or directory, seed)
-                pause = (3, 8) if broker_name == "Redis" else (10, 20)
-                run.crash(arguments.transactions, arguments.kills, pause=pause)
-                verdicts[database_name, broker_name] = verdict = run.verdict()
-                print(f"\n{database_name}, {broker_name}: {verdict.defects or 'no defect'}", flush=True)
-                for what, count in verdict.unexpected.most_common():
-                    print(f"  {count} x {what}", flush=True)
+    for names in product(arguments.database or DATABASES, arguments.broker or BROKERS):
+        with tempfile.TemporaryDirectory(prefix="airlock_test_") as directory, ExitStack() as at_end:
+            servers = []
+            for name in names:
+                own = Path(directory) / name
+                own.mkdir()
+                server = {**DATABASES, **BROKERS}[name](own)
+                server.start()
+                at_end.callback(getattr(server, "stop", int))
+                servers.append(server)
+            run = Run(servers[0], servers[1], arguments.keep or Path(directory), "-".join([arguments.seed, *names]))
+            # RabbitMQ takes longer to start.
+            run.crash(arguments.transactions, arguments.kills, pause=(3, 8) if names[1] == "Redis" else (10, 20))
+            verdicts[names] = verdict = run.verdict()
+            print(f"\n{', '.join(names)}: {verdict.defects or 'no defect'}", flush=True)
+            for what, count in verdict.unexpected.most_common():
+                print(f"  {count} x {what}", flush=True)
     print(f"\n{table(verdicts)}")
     return 1 if any(verdict.defects for verdict in verdicts.values()) else 0
 

@@ -73,7 +73,7 @@ app = Celery("crash", broker=CONFIG["broker"])
 app.conf.update(task_default_queue=CONFIG["queue"], task_ignore_result=True)
 
 
-class Overriding(Task):
+class Overriding(Task):  # type: ignore[type-arg] # only for type checkers it is generic
     """Its tasks are recorded as calls, and not as messages."""
 
     def apply_async(self, *args: Any, **options: Any) -> Any:
@@ -136,7 +136,7 @@ class Death:
         if self._step in ("mid-publish", "published, not yet told"):
             self._broker = self._at_end.enter_context(Proxy(CONFIG["broker_port"]))
             self._broker.on_cut = self._die
-            app.conf.broker_url = url(CONFIG["scheme"], self._broker.port)
+            app.conf.update(broker_url=url(CONFIG["scheme"], self._broker.port))
         self._database: Proxy | None = None
         if self._role == "writer" and connection.vendor != "sqlite" and self._rng.random() < 0.5:
             self._database = self._at_end.enter_context(Proxy(int(connection.settings_dict["PORT"])))
@@ -242,7 +242,7 @@ class Programs:
         self._name = name
         self._rng = rng
         self._count = 0
-        self._handler = WSGIHandler()
+        self._handler: Any = WSGIHandler()
         self._request = RequestFactory()
 
     def run(self) -> None:
@@ -455,7 +455,7 @@ def load() -> None:
     airlock.scope()
     load_command_class("airlock.integrations.outbox", "airlock_relay")
     with app.connection_for_write() as broker:
-        assert broker.transport
+        assert broker.transport is not None
     assert connection.vendor
 
 
