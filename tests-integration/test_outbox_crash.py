@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from outbox_crash import LastingRedis, Run, Served, SQLite
+from outbox_crash import LastingRedis, Run
+from own_databases import Served, SQLite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
