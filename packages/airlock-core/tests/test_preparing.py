@@ -57,6 +57,7 @@ class Storing:
     def __init__(self):
         self.prepared = []
         self.forgotten = []
+        self.rolled_back = []
         self.dispatched = []
 
     def prepare(self, intent, fates):
@@ -65,8 +66,8 @@ class Storing:
         self.prepared.append((intent, fates))
         return f"stored {intent.args[0]}"
 
-    def forget(self, intents):
-        self.forgotten += [intent.args[0] for intent in intents]
+    def forget(self, intents, rolled_back):
+        (self.rolled_back if rolled_back else self.forgotten).extend(intent.args[0] for intent in intents)
 
     def __call__(self, intent):
         self.dispatched.append((intent.args[0], intent.prepared))
@@ -181,7 +182,7 @@ def test_what_was_rolled_back_is_forgotten(executor):
         with units.unit():
             airlock.enqueue(print, 2)
 
-    assert executor.forgotten == [1]
+    assert (executor.forgotten, executor.rolled_back) == ([], [1])
     assert executor.dispatched == [(2, "stored 2")]
 
 
@@ -189,7 +190,7 @@ def test_what_is_rolled_back_after_the_flush_is_forgotten(executor):
     with units.unit(end="gone"), airlock.scope(executor=executor):
         airlock.enqueue(print, 1)
 
-    assert executor.forgotten == [1]
+    assert (executor.forgotten, executor.rolled_back) == ([], [1])
 
 
 def test_executor_without_forget_is_not_told(ran):

@@ -18,7 +18,7 @@ from airlock.integrations.outbox.models import Entry, InboxEntry, PausedTask
 
 pytestmark = [
     pytest.mark.usefixtures("database"),
-    pytest.mark.django_db(transaction=True),
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
 ]
 
 every_database = pytest.mark.parametrize(
@@ -92,19 +92,15 @@ def act(client, action, *entries, **fields):
 
 @every_database
 def test_summary_and_list(entry, sign_in):
-    entry("shop.one", due=MINUTE, held=True, lease=uuid.uuid4())
+    entry("shop.one", due=MINUTE, age=2 * MINUTE, held=True, lease=uuid.uuid4())
     entry("shop.two", due=-5 * MINUTE)
     entry("shop.three", error="ValueError: no", attempts=10, age=3 * HOUR + MINUTE)
     entry("shop.four", age=2 * HOUR)
 
     tasks, text = listed(sign_in("view_entry"))
 
-    assert tasks == ["shop.three", "shop.four", "shop.two", "shop.one"]
-    assert (
-        "Held 1 Due 1 the oldest for 5\xa0minutes Parked 2 the oldest was enqueued 3\xa0hours ago"
-        in text.replace("\xa0", "\xa0")
-        or "Held 1 Due 1 the oldest for 5 minutes Parked 2 the oldest was enqueued 3 hours ago" in text
-    )
+    assert tasks == ["shop.three", "shop.four", "shop.one", "shop.two"]
+    assert "Held 1 Due 1 the oldest for 5 minutes Parked 2 the oldest was enqueued 3 hours ago" in text
     assert "ValueError: no" in text
 
 
@@ -133,7 +129,7 @@ def test_empty_outbox_has_no_chart(sign_in):
     response = sign_in("view_entry").get(reverse(LIST))
 
     assert "Held 0 Due 0 Parked 0" in text_of(response)
-    assert b"<svg" not in response.content
+    assert b"airlock-column" not in response.content
 
 
 def test_numbers_of_the_chart_are_not_localized(entry, sign_in, settings):
@@ -198,12 +194,12 @@ def test_payload_can_be_read(recorded, sign_in):
     assert "signature" not in text
 
 
-def test_call_can_be_read(sign_in, outbox):
-    outbox(FAST_PATH_SECONDS=0)
-    with pytest.raises(ValueError, match="no"), airlock.scope(), atomic():
+def test_call_can_be_read(sign_in):
+    with airlock.scope(), atomic():
         airlock.enqueue(failing, 7)
-        raise ValueError("no")
-    assert status().total == 0
+
+    text = details(sign_in("view_entry", "view_payload"), Entry.objects.get())
+    assert '"args": [ 7 ]' in text
 
 
 def failing(x):

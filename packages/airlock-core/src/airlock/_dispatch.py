@@ -89,7 +89,8 @@ class Dispatch:
     def _without(self, missing: dict[str, list[Intent]]) -> list[Intent]:
         """What is left to dispatch, when the log was told what will not be."""
         not_due = {intent for intents in missing.values() for intent in intents}
-        forget(self._executor, list(not_due))
+        for why, intents in missing.items():
+            forget(self._executor, intents, rolled_back=why == _ROLLED_BACK)
         tell_not_dispatched(self._scope_name, missing)
         return [intent for intent in self.due if intent not in not_due]
 
@@ -119,7 +120,7 @@ class Dispatch:
     def dispatch_settled(self, intents: list[Intent], rolled_back: set[Intent]) -> None:
         """Carry out what hangs on no open transaction any more, but for what was rolled back."""
         gone = [intent for intent in intents if intent in rolled_back]
-        forget(self._executor, gone)
+        forget(self._executor, gone, rolled_back=True)
         self._rolled_back += gone
         tell_not_dispatched(self._scope_name, {_ROLLED_BACK: gone})
         self._carry_out([intent for intent in intents if intent not in rolled_back])

@@ -35,8 +35,8 @@ class Executor(Protocol):
       arguments do not fit, for example.
     - `prepare(intent, fates)`, called at the end of the `enqueue` call, when all policies have accepted the intent.
       What it returns is `intent.prepared`; if it raises, nothing was enqueued. The fates are what the intent hangs on.
-    - `forget(intents)`, called with intents that will not be dispatched: they were discarded, dropped by a policy, or
-      rolled back. It must not raise.
+    - `forget(intents, rolled_back)`, called with intents that will not be dispatched, because they were rolled back, or
+      else because they were discarded or dropped by a policy. It must not raise.
     - `dispatch_many(intents) -> Sequence[Outcome]`, for several intents at the cost of one. A flush of two or more
       calls it with all of them, in order. It returns what became of each: `None` if it was carried out, the exception
       if it was not, and `OutcomeUnknown(exception)` if nobody can tell.
@@ -243,8 +243,8 @@ def _call_many(executor: Any, intents: Sequence[Intent], outcomes: list[Outcome]
     del answer  # the traceback of an error in it refers to this frame
 
 
-def forget(executor: Any, intents: list[Intent]) -> None:
+def forget(executor: Any, intents: list[Intent], *, rolled_back: bool = False) -> None:
     """Tell an executor of intents that will not be dispatched, and free what they have captured."""
     if intents and hasattr(executor, "forget"):
-        executor.forget(intents)
+        executor.forget(intents, rolled_back)
     forget_contexts(intents)

@@ -59,17 +59,17 @@ class OutboxExecutor:
         record.wait_for(fates)
         return record
 
-    def forget(self, intents: Iterable[Intent], /) -> None:
+    def forget(self, intents: Iterable[Intent], rolled_back: bool, /) -> None:
         """Delete what was written of intents that will not be dispatched."""
         records = [record for record in map(_record_of, intents) if record is not None]
         for record in records:
             record.is_forgotten = True
-        # Not those whose own transaction is gone. If that broke off in its COMMIT, the database may have committed all
-        # the same. Then it has the entry, and a relay takes that when its hold ends.
+        # If the connection was lost in the COMMIT, the database may have committed, and could not say so. Then the entry
+        # is there, and right.
         refresh_fates({fate for record in records for fate in record.fates})
-        gone = [record for record in records if record.transaction is not None and record.transaction.state == "gone"]
-        _holds.remove(gone)
-        _holds.finish(set(records).difference(gone), _table.delete)
+        undecided = {record for record in records if rolled_back and record.hangs_only_on_its_commit()}
+        _holds.finish(undecided, _table.let_go)
+        _holds.finish([record for record in records if record not in undecided], _table.delete)
 
     def let_go(self, intents: Iterable[Intent], fates: tuple[Fate, ...], /) -> None:
         """Note that their scope has flushed, and that they hang on these fates, too."""

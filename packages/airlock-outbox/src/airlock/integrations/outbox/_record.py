@@ -66,6 +66,10 @@ class Record:
             return False
         return not any(fate.transaction.state == "open" for fate in self.fates if fate.transaction is not transaction)
 
+    def hangs_only_on_its_commit(self) -> bool:
+        """Whether it is to be dispatched, if the transaction that has written it has committed."""
+        return {fate.transaction for fate in self.fates if fate.state != "kept"} == {self.transaction}
+
 
 class Writer:
     """Writes the records of a transaction right before its COMMIT."""

@@ -48,8 +48,15 @@ _SHORTEST_SLEEP = 0.02
 _PAUSES = 0.5, 30.0
 #: How often what nobody needs any more is deleted, in seconds.
 _HOUSEKEEPING = 3600
-#: How Redis begins to refuse whatever it is given: its memory or disk is full, it starts, it is a replica.
-_REFUSALS = ("OOM ", "MISCONF ", "LOADING ", "READONLY ", "MASTERDOWN ", "CLUSTERDOWN ")
+#: How Redis refuses whatever it is given: its memory or its disk is full, it has just started, or is a replica.
+_REFUSALS = (
+    "command not allowed when used memory > 'maxmemory'",
+    "MISCONF ",
+    "Redis is loading the dataset in memory",
+    "write against a read only replica",
+    "NOREPLICAS ",
+    "CLUSTERDOWN ",
+)
 
 
 class BrokerDownError(Exception):
@@ -258,7 +265,8 @@ def _why_broker_is_down(executor: Executor, error: Exception) -> BrokerDownError
     """Find out whether it is the broker that failed, and not what was to be published."""
     if not isinstance(executor, CeleryExecutor) or not isinstance(error, (BrokerError, OSError)):
         return None
-    if str(error).startswith(_REFUSALS) or isinstance(error.__cause__, TimeoutError):  # RabbitMQ blocks publishers
+    refuses_all = any(refusal in str(error) for refusal in _REFUSALS)
+    if refuses_all or isinstance(error.__cause__, TimeoutError):  # as of a RabbitMQ that blocks publishers
         return BrokerDownError(executor, error)
     return broker_error(executor)
 

@@ -57,7 +57,7 @@ class EntryAdmin(_ReadOnly):
     """Entries, with how they are above the list."""
 
     change_list_template = "admin/airlock_outbox/entry/change_list.html"
-    list_display = ("task", "state", "created", "due", "attempts", "short_error", "id")
+    list_display = ("state", "task", "created", "due", "attempts", "short_error", "id")
     list_display_links = ("task", "id")
     list_filter = (_StateFilter, ("task", admin.AllValuesFieldListFilter))
     search_fields = ("task",)
