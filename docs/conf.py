@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import django
+from django.conf import settings
+
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
@@ -25,6 +28,10 @@ autodoc_class_signature = "mixed"
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 
+
+# What describes the outbox imports its models.
+settings.configure(INSTALLED_APPS=["airlock.integrations.outbox"])
+django.setup()
 
 #: Docstrings of attributes and properties, as they were.
 _plain: dict[str, list[str]] = {}

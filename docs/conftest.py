@@ -13,6 +13,7 @@ import io
 import logging
 import os
 import sys
+from collections import defaultdict
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from celery import Task
     from django.core.mail import EmailMessage
+    from pytest_django.fixtures import SettingsWrapper
     from sybil import Example
 
 EXAMPLES = Path(__file__).parent / "examples"
@@ -48,6 +50,7 @@ PAGES = {
     "plain": ["index", "installation", "quickstart", "policies", "nesting", "testing", "extending", "api", "changelog"],
     "celery": ["celery", "task-wrapper", "celery-outcomes", "migration"],
     "django": ["django", "comparison"],
+    "outbox": ["outbox", "outbox-operations"],
 }
 
 #: What is set up for each snippet of such a page. Snippets in comments find it under these names.
@@ -55,7 +58,11 @@ FIXTURES = {
     "plain": ["plain_project"],
     "celery": ["celery_project", "ran"],
     "django": ["django_project"],
+    "outbox": ["outbox_project"],
 }
+
+#: Which of those in `examples` such a project is, if it is not the one of that name.
+PROJECTS = {"outbox": "django"}
 
 # test_examples.py runs the tests of the example projects, in processes of their own.
 collect_ignore = ["_build", "examples"]
@@ -70,6 +77,8 @@ REGISTER_TASKS_OF_CELERY = set(_state._on_app_finalizers)  # noqa: SLF001
 # Django can be set up once in a process. The other projects put it out of sight.
 sys.path.insert(0, str(EXAMPLES / "django"))
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
+# For the pages that are about it. It does nothing before `AIRLOCK` says so.
+django.conf.settings.INSTALLED_APPS = [*django.conf.settings.INSTALLED_APPS, "airlock.integrations.outbox"]
 django.setup()
 CELERY_OF_DJANGO = importlib.import_module("config.celery").app
 # Another process that shares the tests would look for the module before this file has said where it is.
@@ -217,6 +226,12 @@ def django_project(transactional_db: None, mailoutbox: list[EmailMessage]) -> No
 
 
 @pytest.fixture
+def outbox_project(django_project: None, settings: SettingsWrapper) -> None:
+    """The Django project, with an outbox."""
+    settings.AIRLOCK = {"SCOPE": "airlock.integrations.outbox.OutboxScope"}
+
+
+@pytest.fixture
 def pages() -> list[Path]:
     """All pages whose snippets are run."""
     return [Path(__file__).parent / f"{page}.md" for pages in PAGES.values() for page in pages]
@@ -237,13 +252,13 @@ def snippets(request: pytest.FixtureRequest, page: Path) -> list[str]:
 
 @pytest.fixture
 def all_snippets() -> dict[str, list[tuple[Path, int, str]]]:
-    """The page, the line and the source of each snippet that readers see, for each kind of project."""
-    return {
-        kind: [
+    """The page, the line and the source of each snippet that readers see, for each project in `examples`."""
+    found: dict[str, list[tuple[Path, int, str]]] = defaultdict(list)
+    for kind, names in PAGES.items():
+        found[PROJECTS.get(kind, kind)] += [
             (page, example.line, str(example.parsed))
-            for page in (Path(__file__).parent / f"{name}.md" for name in PAGES[kind])
+            for page in (Path(__file__).parent / f"{name}.md" for name in names)
             for example in SYBILS[kind].parse(page)
             if example.region.evaluator is run_afresh
         ]
-        for kind in PAGES
-    }
+    return found

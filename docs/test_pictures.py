@@ -29,7 +29,7 @@ def titles_and_outcomes() -> set[str]:
                 found.add(outcome)
             case ast.Call(func=ast.Name(id="Effect"), args=[_, ast.Constant(value=str(outcome)), *_]):
                 found.add(outcome)
-            case ast.Assign(targets=[ast.Name(id="ORDERED")], value=ast.Constant(value=str(outcome))):
+            case ast.Assign(targets=[ast.Name(id="ORDERED" | "LEFT")], value=ast.Constant(value=str(outcome))):
                 found.add(outcome)
     return found
 

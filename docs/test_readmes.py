@@ -16,6 +16,7 @@ from django.utils.module_loading import import_string
 
 import airlock
 from airlock.integrations.django import AirlockMiddleware
+from airlock.integrations.outbox import OutboxScope, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -227,3 +228,24 @@ def test_readme_of_django_enqueues_below_the_middleware(capsys: pytest.CaptureFi
         assert capsys.readouterr().out == ""
 
     assert capsys.readouterr().out == "pack order 5\n"
+
+
+@pytest.mark.usefixtures("outbox_project")
+def test_readme_of_outbox_writes_the_message_with_the_order() -> None:
+    from config.celery import app
+    from shop.models import Order
+    from shop.tasks import send_confirmation
+
+    settings, place = snippets("packages/airlock-outbox/README.md")
+    defined = executed(settings, INSTALLED_APPS=["airlock.integrations.django"])
+    assert defined["INSTALLED_APPS"] == ["airlock.integrations.django", "airlock.integrations.outbox"]
+    assert import_string(defined["AIRLOCK"]["SCOPE"]) is OutboxScope
+
+    place_order = executed(place, send_confirmation=send_confirmation)["place_order"]
+    with airlock.scope():
+        place_order(Order(email="ada@example.com"))
+        assert status().held == 1
+
+    assert status().total == 0
+    with app.connection_for_write() as connection:
+        assert connection.default_channel.queue_purge(app.conf.task_default_queue)

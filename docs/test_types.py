@@ -25,7 +25,7 @@ django_settings_module = settings_of_package
 SETTINGS = """
 from django_project.config.settings import *
 
-INSTALLED_APPS = ["airlock.integrations.django", "django_project.shop"]
+INSTALLED_APPS = ["airlock.integrations.django", "airlock.integrations.outbox", "django_project.shop"]
 """
 
 

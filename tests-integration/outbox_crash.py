@@ -16,6 +16,7 @@ import os
 import random
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -428,6 +429,7 @@ def main() -> int:
     parser.add_argument("--seed", default=secrets.token_hex(4))
     parser.add_argument("--keep", type=Path, help="a directory that keeps the journals and logs")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops the servers
     print(f"Seed: {arguments.seed}", flush=True)
     verdicts = {}
     for database_name in arguments.database or DATABASES:
@@ -445,9 +447,7 @@ def main() -> int:
                 run = Run(*servers, arguments.keep or directory, seed)
                 pause = (3, 8) if broker_name == "Redis" else (10, 20)
                 run.crash(arguments.transactions, arguments.kills, pause=pause)
-                crashed = time.monotonic()
                 verdicts[database_name, broker_name] = verdict = run.verdict()
-                print(f"drain {time.monotonic() - crashed}")
                 print(f"\n{database_name}, {broker_name}: {verdict.defects or 'no defect'}", flush=True)
                 for what, count in verdict.unexpected.most_common():
                     print(f"  {count} x {what}", flush=True)

@@ -30,7 +30,7 @@ import django
 from celery import Celery, Task
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
-from django.core.management import call_command
+from django.core.management import call_command, load_command_class
 from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.http import HttpResponse, StreamingHttpResponse
 from django.test import RequestFactory
@@ -252,6 +252,7 @@ class Programs:
             pass
         except DatabaseError:
             connection.close()  # as Django does at the end of a request
+            time.sleep(0.05)  # while the database is down, there is not much to see
         except Exception as error:
             note("U", type(error).__name__, str(error).replace("\n", " ")[:300])
             connection.close()
@@ -383,9 +384,10 @@ class Programs:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        if not connection.in_atomic_block:
-            note("T")
+        is_outermost = not connection.in_atomic_block
         with transaction.atomic(savepoint=self._rng.random() < 0.9):
+            if is_outermost:
+                note("T")
             yield
 
     def _in_scope(self, scopes: tuple[str, ...], depth: int) -> None:
@@ -446,6 +448,15 @@ def disrupt(seed: str, step: str) -> None:
 ROLES = {"writer": write, "relay": relay, "disrupt": disrupt}
 
 
+def load() -> None:
+    """Import what children would import, each again, and connect to nothing."""
+    WSGIHandler()
+    airlock.scope()
+    load_command_class("airlock.integrations.outbox", "airlock_relay")
+    with app.connection_for_write() as broker:
+        assert broker.transport and connection.vendor
+
+
 class Parent:
     """Forks writers and relays, kills them, and forks others in their place, until it is told to stop."""
 
@@ -459,6 +470,7 @@ class Parent:
 
     def run(self) -> None:
         signal.signal(signal.SIGTERM, self._stop)
+        load()
         next_disruption = time.monotonic() + self._rng.uniform(1, 3)
         while not self._is_stopped:
             for role, count in CONFIG["processes"].items():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from own_brokers import OwnRabbitMQ, OwnRedis
-from processes import HERE, free_port
+from processes import HERE
 from services import Broker
 
 if TYPE_CHECKING:
@@ -56,28 +56,21 @@ class Site:
             "AIRLOCK_TEST_CELERY": json.dumps({**self.broker.celery, **self.celery}),
         }
 
-    def _command(self, *arguments: str) -> dict[str, Any]:
-        path = os.pathsep.join(sys.path)
-        return {
-            "args": [sys.executable, "-m", *arguments],
-            "env": {**os.environ, "PYTHONPATH": path, **self.environment},
-        }
+    def command(self, *arguments: str) -> dict[str, Any]:
+        """Arguments of `subprocess.Popen` for a module of the project."""
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **self.environment}
+        return {"args": [sys.executable, "-m", *arguments], "env": env}
 
     def manage(self, *arguments: str, code: int = 0) -> str:
         """Run a command of Django's, and return what it says."""
-        ended = subprocess.run(
-            **self._command("django", *arguments),
-            check=False,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        output: Any = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        ended = subprocess.run(**self.command("django", *arguments), **output, check=False)
         assert ended.returncode == code, ended.stdout
-        return ended.stdout
+        return str(ended.stdout)
 
     def write(self, program: object, name: str = "", *, wait: bool = True) -> subprocess.Popen[bytes]:
         """Have another process enqueue something, see `relayed.write`."""
-        process = subprocess.Popen(**self._command("relayed.write", json.dumps(program), name))
+        process = subprocess.Popen(**self.command("relayed.write", json.dumps(program), name))
         if wait:
             assert process.wait(60) == 0
         return process
@@ -263,9 +256,9 @@ def test_queue_that_refuses_is_no_outage(site: Callable[..., Site], rabbitmq_bro
 
     assert "called 4" in said
     assert "3 dispatched, 1 put off, 0 parked." in said
-    assert shop.query("SELECT attempts, error FROM airlock_outbox") == [
-        (1, "amqp.exceptions.MessageNacked: RabbitMQ refused the message.")
-    ]
+    ((attempts, error),) = shop.query("SELECT attempts, error FROM airlock_outbox")
+    assert attempts == 1
+    assert "RabbitMQ refused the message." in error
 
 
 @pytest.mark.parametrize("database", ["postgresql", "mariadb"])
@@ -315,7 +308,7 @@ def test_drain_shows_its_progress_on_a_terminal(site: Callable[..., Site]) -> No
     shop.write(4)
     terminal, its_end = pty.openpty()
 
-    ended = subprocess.run(**shop._command("django", "airlock_relay", "--drain"), check=True, stdout=its_end)
+    ended = subprocess.run(**shop.command("django", "airlock_relay", "--drain"), check=True, stdout=its_end)
     os.close(its_end)
     said = b""
     with suppress(OSError):  # as Linux ends it
@@ -327,28 +320,6 @@ def test_drain_shows_its_progress_on_a_terminal(site: Callable[..., Site]) -> No
     assert b"\r[####################                    ] 2 of 4" in said
     assert said.endswith(b"] 4 of 4\r\n4 dispatched, 0 put off, 0 parked.\r\n")
     assert "#" not in shop.manage("airlock_relay", "--drain")
-
-
-def test_check(site: Callable[..., Site]) -> None:
-    shop = site()
-    shop.write(1)
-
-    assert shop.manage("airlock_relay", "--check") == "All well.\n"
-
-    said = shop.manage("airlock_relay", "--check", "--max-age=0", code=1)
-    assert "In the database 'default' an entry has been due for 0 s. Is a relay running?" in said
-
-    shop.broker = Broker("gone", f"redis://127.0.0.1:{free_port()}/0", "cache+memory://")
-    assert "is down: Error 111" in shop.manage("airlock_relay", "--check", code=1)
-
-
-def test_check_without_the_table(site: Callable[..., Site]) -> None:
-    shop = site()
-    shop.manage("migrate", "airlock_outbox", "zero")
-    for how in ("--check", "--once", "--drain", "--database=default"):
-        said = shop.manage("airlock_relay", how, code=1)
-        assert "The database 'default' has no table of the outbox. Run: manage.py migrate --database default." in said
-    shop.manage("migrate", "--verbosity=0")
 
 
 def test_relay_without_an_app_of_celery(site: Callable[..., Site], tmp_path: Path) -> None:

@@ -24,18 +24,36 @@ if TYPE_CHECKING:
 SHOP = Path(__file__).parents[1] / "examples" / "shop"
 
 
-def test_demo_fails_when_an_effect_does_not_wait_for_its_request(tmp_path: Path) -> None:
-    shop = shutil.copytree(SHOP, tmp_path / "shop")
-    services = shop / "shop" / "services.py"
-    enqueue = "airlock.enqueue(tasks.send_confirmation, order.pk)"
-    services.write_text(services.read_text().replace(enqueue, "tasks.send_confirmation.delay(order.pk)"))
+def run_changed_demo(directory: Path, file: str, old: str, new: str) -> subprocess.CompletedProcess[str]:
+    shop = shutil.copytree(SHOP, directory / "shop")
+    source = (shop / file).read_text()
+    assert old in source
+    (shop / file).write_text(source.replace(old, new))
+    return subprocess.run([sys.executable, str(shop / "demo.py")], capture_output=True, text=True, timeout=240)
 
-    demo = subprocess.run([sys.executable, str(shop / "demo.py")], capture_output=True, text=True, timeout=240)
+
+def test_demo_fails_when_an_effect_does_not_wait_for_its_request(tmp_path: Path) -> None:
+    enqueue = "airlock.enqueue(tasks.send_confirmation, order.pk)"
+
+    demo = run_changed_demo(tmp_path, "shop/services.py", enqueue, "tasks.send_confirmation.delay(order.pk)")
 
     assert demo.returncode == 1
     assert re.search(r"^500 .* a crash: .* NO$", demo.stdout, re.MULTILINE)
     assert re.search(r"^400 .* a form that is rejected .* yes$", demo.stdout, re.MULTILINE)
     assert re.search(r"^[1-9]\d* +task runs that nobody asked for +NO$", demo.stdout, re.MULTILINE)
+
+
+def test_demo_fails_without_an_outbox(tmp_path: Path) -> None:
+    outbox = "from airlock.integrations.outbox import OutboxScope"
+
+    demo = run_changed_demo(
+        tmp_path, "journal/scope.py", outbox, "from airlock.integrations.django import DjangoScope as OutboxScope"
+    )
+
+    assert demo.returncode == 1
+    assert re.search(r"^302 .* a good order .* yes$", demo.stdout, re.MULTILINE)
+    assert re.search(r"^none .* killed between COMMIT and publish .* NO$", demo.stdout, re.MULTILINE)
+    assert re.search(r"^0 +e-mails to alan@example.org +NO$", demo.stdout, re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +74,8 @@ def test_front_page_shows_the_outcome_of_each_effect(browser: httpx.Client) -> N
     assert outcome.findall(order_on_front_page(browser, "A card that is declined")) == ["discarded", "discarded"]
     assert outcome.findall(order_on_front_page(browser, "A preview")) == ["rolled back", "rolled back"]
     assert outcome.findall(order_on_front_page(browser, "A command, as a dry run")) == ["dropped"]
+    left = outcome.findall(order_on_front_page(browser, "The server is killed"))
+    assert left[:2] == ["in the outbox", "in the outbox"]
 
 
 def test_front_page_says_what_delay_would_have_done(browser: httpx.Client) -> None:

@@ -34,6 +34,7 @@ class Shop:
     #: The kind of broker, such as `redis`.
     broker: str
     worker: Program
+    relay: Program
     web: Program
     #: The broker, if it is our own, and can be stopped.
     broker_server: Program | None
@@ -94,7 +95,7 @@ def open_shop() -> Iterator[Shop]:
         relay.until("Relaying")
         worker.until(r" ready\.")
         kind = broker.partition(":")[0].partition("+")[0]
-        yield Shop(address, kind, worker, web, broker_server, open_another)
+        yield Shop(address, kind, worker, relay, web, broker_server, open_another)
 
 
 def address_of(web: Program) -> str:

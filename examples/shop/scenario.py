@@ -293,7 +293,8 @@ def compare(shop: Shop, done: list[Done]) -> bool:
         print(HEADLINE.format(found, thing, "yes" if fits else "NO"))
 
     if wrong:
-        print(f"\nThe web server:\n{shop.web.log}\nThe worker:\n{shop.worker.log}", *wrong, sep="\n")
+        logs = {"The web server": shop.web.log, "The worker": shop.worker.log, "The relay": shop.relay.log}
+        print(*(f"\n{program}:\n{log}" for program, log in logs.items()), *wrong, sep="\n")
     return not wrong
 
 
@@ -303,7 +304,7 @@ def wait_for_worker(shop: Shop, timeout: float = 60) -> None:
     Nothing can be missed: a run records what it enqueued before it ends.
     """
     deadline = time.monotonic() + timeout
-    while is_work_left() and shop.worker.is_running and time.monotonic() < deadline:
+    while (is_work_left() or Entry.objects.exists()) and shop.worker.is_running and time.monotonic() < deadline:
         time.sleep(0.1)
 
 

@@ -457,6 +457,10 @@ def test_hooks_see_the_request_and_the_scope_of_the_run(app, run):
         def get_executor(self):
             self.see("executor")
 
+        def around_run(self, run):
+            self.see("around")
+            return super().around_run(run)
+
         def should_flush(self, error):
             self.see("end")
             return super().should_flush(error)
@@ -470,10 +474,112 @@ def test_hooks_see_the_request_and_the_scope_of_the_run(app, run):
     run(order, 1)
 
     outer, inner = (scope for what, *_, scope in seen if what == "body")
-    scopes = [None, None, outer, outer, outer, inner, inner, outer]
-    steps = ["policy", "executor", "body", "policy", "executor", "body", "end", "end"]
-    assert seen == list(zip(steps, [1, 1, 1, 0, 0, 0, 0, 1], scopes, strict=True))
+    scopes = [None, None, outer, outer, outer, outer, inner, inner, inner, outer]
+    steps = ["policy", "executor", "around", "body", "policy", "executor", "around", "body", "end", "end"]
+    assert seen == list(zip(steps, [1, 1, 1, 1, 0, 0, 0, 0, 0, 1], scopes, strict=True))
     assert outer is not inner
+
+
+@pytest.fixture
+def around(app):
+    """Makes a task, of a class of its own: what its `around_run` is, and its body."""
+
+    def around(around_run, body, **options):
+        around_cls = type("Around", (AirlockTask,), {"around_run": around_run, "abstract": True})
+        return app.task(base=around_cls, name="shop.around", bind=True, **options)(body)
+
+    return around
+
+
+def test_around_run_ends_before_effects_go_out(around, run, notify, notified):
+    seen = []
+
+    def around_run(self, run):
+        airlock.enqueue(notify, "before")
+        result = run()
+        airlock.enqueue(notify, "after")
+        seen.extend(notified())
+        return f"around {result}"
+
+    def order(self):
+        airlock.enqueue(notify, "in the run")
+        return "the run"
+
+    assert run(around(around_run, order)) == "around the run"
+    assert seen == []
+    assert notified() == ["before", "in the run", "after"]
+
+
+def test_around_run_that_fails_fails_the_run(around, run, notify, notified):
+    def around_run(self, run):
+        run()
+        raise LookupError("no commit")
+
+    def order(self):
+        airlock.enqueue(notify, "in the run")
+
+    assert str(run(around(around_run, order))) == "no commit"
+    assert notified() == []
+
+
+def test_around_run_need_not_run(around, run):
+    ran = []
+
+    def order(self):
+        ran.append("order")
+
+    assert run(around(lambda self, run: "nothing to be done", order)) == "nothing to be done"
+    assert ran == []
+
+
+def test_around_run_sees_what_the_run_raises(around, run):
+    seen = []
+
+    def around_run(self, run):
+        with contextlib.suppress(LookupError):
+            try:
+                return run()
+            except Exception as error:
+                seen.append(repr(error))
+                raise
+
+    def order(self):
+        raise LookupError("no")
+
+    assert run(around(around_run, order)) is None
+    assert seen == ["LookupError('no')"]
+
+
+@pytest.mark.parametrize(
+    ("leave", "kind"),
+    [
+        (lambda self: None, type(None)),
+        (lambda self: self.retry(countdown=0, throw=False), Retry),
+        (lambda self: self.replace(self.app.signature("shop.part", args=("x",))), Ignore),
+    ],
+    ids=["ends", "goes on after its retry", "goes on after its replacement"],
+)
+def test_around_run_knows_whether_another_run_does_the_work(app, around, part, work_off, leave, kind):
+    seen = []
+
+    def around_run(self, run):
+        assert self.handed_on is None
+        result = run()
+        seen.append(type(self.handed_on))
+        return result
+
+    def order(self):
+        if not self.request.retries:
+            with contextlib.suppress(Ignore):
+                leave(self)
+
+    task = around(around_run, order)
+    assert task.handed_on is None
+    task.delay()
+    work_off()
+
+    assert seen[0] is kind
+    assert set(seen[1:]) <= {type(None)}
 
 
 def test_handlers_of_the_run_come_after_its_scope(app, run_attempts, notify, notified):

@@ -33,6 +33,7 @@ def relay_row(settings, rows):
 
 
 @pytest.mark.parametrize("version", ROWS)
+@pytest.mark.usefixtures("published")  # which takes what other tests have left in the broker
 def test_message(relay_row, app, version):
     relay_row("message", version)
 

@@ -1,7 +1,8 @@
 """What the relay takes, in what order, and what becomes of what it cannot dispatch."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ from django.utils import timezone
 
 import airlock
 from airlock.integrations.outbox._relay import Relay, run
+from airlock.integrations.outbox._waking import Waker
 from airlock.integrations.outbox.models import Entry
 from processes import free_port
 
@@ -414,11 +416,12 @@ class FakeWaker:
 
 @pytest.fixture
 def statements():
-    """Collects the statements on the default database."""
+    """Collects the statements on the default database, but for a look at paused tasks from time to time."""
     seen = []
 
     def note(execute, sql, params, many, context):
-        seen.append(sql)
+        if "airlock_outbox_paused" not in sql:
+            seen.append(sql)
         return execute(sql, params, many, context)
 
     with connections["default"].execute_wrapper(note):
@@ -475,6 +478,17 @@ def test_entry_that_became_visible_late_is_found_by_the_sweep(rows):
 
 
 @every_database
+def test_entry_that_became_visible_behind_a_batch_is_found_before_a_drain_ends(outbox):
+    outbox(BATCH_SIZE=1)
+    on_call[1] = lambda: leave(3, due=timezone.now() - timedelta(hours=1))
+    leave(1, 2)
+
+    relay()
+
+    assert called == [1, 2, 3]
+
+
+@every_database
 def test_statements_keep_no_state_of_their_session(statements):
     leave(1)
     statements.clear()
@@ -490,17 +504,16 @@ def test_statements_keep_no_state_of_their_session(statements):
 
 
 @contextmanager
-def stopped_before(verb, *, after=False):
-    """Stops a relay in another thread before (or after) its first statement with that verb, in its transaction."""
+def stopped_after(part):
+    """A relay in another thread, stopped in its transaction, after the first statement that has this part."""
     is_there, may_go_on = threading.Event(), threading.Event()
 
     def stop(execute, sql, *args):
-        is_it = verb in sql and not is_there.is_set()
-        result = execute(sql, *args) if after or not is_it else None
-        if is_it:
+        result = execute(sql, *args)
+        if part in sql and not is_there.is_set():
             is_there.set()
             may_go_on.wait(30)
-        return execute(sql, *args) if result is None and not after else result
+        return result
 
     def work():
         try:
@@ -517,3 +530,65 @@ def stopped_before(verb, *, after=False):
         finally:
             may_go_on.set()
         done.result()
+
+
+def wait_for_locks(seconds):
+    """How long this connection waits for a lock, before that is an error."""
+    with connections["default"].cursor() as cursor:
+        if connections["default"].vendor == "postgresql":
+            cursor.execute(f"SET lock_timeout = '{seconds}s'")
+        else:
+            cursor.execute(f"SET innodb_lock_wait_timeout = {seconds}")
+
+
+# SQLite has one writer at a time: there, a writer waits for a claim, which is a few statements.
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True, scope="session")
+@pytest.mark.parametrize("part", ["FOR UPDATE", "UPDATE "])
+@pytest.mark.parametrize("number", [1, 3])
+def test_no_writer_and_no_relay_waits_for_a_claim(outbox, rows, part, number):
+    outbox(BATCH_SIZE=2)
+    leave(*range(number))
+    wait_for_locks(5)
+    try:
+        with stopped_after(part):
+            leave("meanwhile", due=timezone.now() + timedelta(hours=1))
+            leave("due")
+            relay()
+            assert called == [*range(2, number), "due"]
+    finally:
+        connections["default"].close()
+
+    assert sorted(map(str, called)) == sorted(map(str, [*range(number), "due"]))
+    assert len(rows()) == 1
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True, scope="session")
+def test_notify_wakes_a_relay(outbox, add, published, rows):
+    outbox(NOTIFY=True, POLL_SECONDS=3600, FAST_PATH_SECONDS=0)
+
+    def work():
+        try:
+            with Waker(["default"]) as waker:
+                relay = Relay("default")
+                relay.step()
+                waker.sleep(3600)  # it listens from now on, so there may be news
+                relay.step()
+                listens.set()
+                waker.sleep(3600)
+                relay.step()
+                waker.stop()
+                waker.sleep(3600)
+        finally:
+            connections.close_all()
+
+    listens = threading.Event()
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert listens.wait(30)
+    with airlock.scope(), atomic():
+        airlock.enqueue(add, 1)
+    thread.join(30)
+
+    assert not thread.is_alive()
+    assert published() == [1]
+    assert rows() == []

@@ -94,7 +94,7 @@ def check_scope(**_: Any) -> list[checks.CheckMessage]:
     try:
         name_of_executor(scope.outbox_executor.inner)
     except airlock.UsageError as error:
-        problem, _, hint = str(error).partition(": ")
+        problem, hint = str(error).split(": ", 1)
         return [_error(2, f"{problem}.", f"{hint[:1].upper()}{hint[1:]}")]
     return []
 
@@ -106,7 +106,7 @@ def check_broker(**_: Any) -> list[checks.CheckMessage]:
         return []
     conf = executor.app.conf
     with executor.app.connection_for_write() as connection:
-        transport = connection.transport_cls
+        transport: Any = connection.transport_cls
     why = None
     if transport == "memory":
         why = "keeps messages in the memory of this process"

@@ -27,7 +27,8 @@ def publish(executor: Any, intents: Sequence[Intent]) -> list[Outcome]:
     outcomes: list[Outcome] = []
     while len(outcomes) < len(intents) and outcomes.count(None) == len(outcomes):
         rest = intents[len(outcomes) :]
-        outcomes += executor.dispatch_many(rest) if len(rest) > 1 else [dispatch_one(executor, rest[0])]
+        is_batch = len(rest) > 1 and hasattr(executor, "dispatch_many")
+        outcomes += executor.dispatch_many(rest) if is_batch else [dispatch_one(executor, rest[0])]
     return outcomes
 
 

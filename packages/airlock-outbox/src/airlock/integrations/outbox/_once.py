@@ -30,12 +30,15 @@ class OnceTask(AirlockTask):
         def charge(order_id): ...
 
     Each run is a transaction, and writes the id of the task in it. A delivery that finds the id there logs that, does
-    nothing, and returns `None`. Two at the same time: the second one waits for the first. A run that raises, or is to
-    be retried, is rolled back, so that its retry runs.
+    nothing, and returns `None`. Two at the same time: the second one waits for the first, and raises
+    `django.db.OperationalError` if that takes longer than the database lets it wait (MariaDB: 50 seconds, SQLite: 5);
+    name that in `autoretry_for` if runs take long. A run that raises, or is to be retried, is rolled back, so that its
+    retry runs.
 
     So what it writes into this database, and what it enqueues, happens once. What else it does, such as sending an
-    e-mail, is done again if the first run died before its commit. The database forgets the ids after
-    `AIRLOCK["OUTBOX"]["INBOX_DAYS"]`. A direct call has no id, and just runs.
+    e-mail, is done again if the first run died before its commit. What Celery does after a run is not a part of it:
+    after a second delivery the result is `None`, and the next task of a chain is sent again, with the same id. The
+    database forgets the ids after `AIRLOCK["OUTBOX"]["INBOX_DAYS"]`. A direct call has no id, and just runs.
     """
 
     abstract = True
