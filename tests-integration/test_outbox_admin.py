@@ -87,7 +87,7 @@ def open_outbox(chromium: Any, site: str) -> Callable[..., None]:
         chromium.get(f"{site}airlock_outbox/entry/")
         one(chromium, "[name=username]").send_keys(user)
         one(chromium, "[name=password]").send_keys(outbox_site.PASSWORD)
-        one(chromium, "[type=submit]").click()
+        follow(chromium, one(chromium, "[type=submit]"))
         one(chromium, ".airlock-outbox")
 
     return open_outbox
@@ -102,11 +102,21 @@ def every(chromium: Any, selector: str) -> list[Any]:
     return found
 
 
+def follow(chromium: Any, element: Any) -> None:
+    """Click, and wait for the next page."""
+    from selenium.webdriver.support.expected_conditions import staleness_of
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    page = one(chromium, "html")
+    element.click()
+    WebDriverWait(chromium, 30).until(staleness_of(page))
+
+
 def act(chromium: Any, action: str) -> None:
     """Select the first entry of the list, and do something about it."""
     one(chromium, "#result_list tbody .action-select").click()
     one(chromium, f"[name=action] option[value={action}]").click()
-    one(chromium, "#changelist [name=index]").click()
+    follow(chromium, one(chromium, "#changelist [name=index]"))
 
 
 def contrast(chromium: Any, element: Any) -> float:
@@ -157,7 +167,7 @@ def test_bars_are_as_high_as_their_numbers(chromium: Any, open_outbox: Callable[
 
 def test_retry_and_discard_by_hand(chromium: Any, open_outbox: Callable[..., None]) -> None:
     open_outbox()
-    every(chromium, "#changelist-filter a[href*='state=parked']")[0].click()
+    follow(chromium, one(chromium, "#changelist-filter a[href*='state=parked']"))
     assert len(every(chromium, "#result_list tbody tr")) == 8
 
     act(chromium, "retry")
@@ -166,20 +176,19 @@ def test_retry_and_discard_by_hand(chromium: Any, open_outbox: Callable[..., Non
 
     act(chromium, "discard")
     assert "1 entry will never be dispatched." in one(chromium, "#content").text
-    one(chromium, "#content [type=submit]").click()
+    follow(chromium, one(chromium, "#content [type=submit]"))
     assert one(chromium, ".messagelist .success").text == "1 entry discarded."
     assert len(every(chromium, "#result_list tbody tr")) == 6
 
 
 def test_payload_is_for_who_may_view_it(chromium: Any, open_outbox: Callable[..., None]) -> None:
     open_outbox("alex")
-    search = one(chromium, "#searchbar")
-    search.send_keys("send_receipt")
-    search.submit()
+    one(chromium, "#searchbar").send_keys("send_receipt")
+    follow(chromium, one(chromium, "#changelist-search [type=submit]"))
     details = one(chromium, "#result_list tbody th a")
     assert details.text == "shop.tasks.send_receipt"
     address = details.get_attribute("href")
-    details.click()
+    follow(chromium, details)
     assert '"customer": "<b>Ada</b>"' in one(chromium, ".airlock-payload").text
 
     chromium.delete_all_cookies()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from own_brokers import OwnRabbitMQ, OwnRedis
-from processes import HERE, free_port
+from processes import HERE
 from services import Broker
 
 if TYPE_CHECKING:
@@ -320,28 +320,6 @@ def test_drain_shows_its_progress_on_a_terminal(site: Callable[..., Site]) -> No
     assert b"\r[####################                    ] 2 of 4" in said
     assert said.endswith(b"] 4 of 4\r\n4 dispatched, 0 put off, 0 parked.\r\n")
     assert "#" not in shop.manage("airlock_relay", "--drain")
-
-
-def test_check(site: Callable[..., Site]) -> None:
-    shop = site()
-    shop.write(1)
-
-    assert shop.manage("airlock_relay", "--check") == "All well.\n"
-
-    said = shop.manage("airlock_relay", "--check", "--max-age=0", code=1)
-    assert "In the database 'default' an entry has been due for 0 s. Is a relay running?" in said
-
-    shop.broker = Broker("gone", f"redis://127.0.0.1:{free_port()}/0", "cache+memory://")
-    assert "is down: Error 111" in shop.manage("airlock_relay", "--check", code=1)
-
-
-def test_check_without_the_table(site: Callable[..., Site]) -> None:
-    shop = site()
-    shop.manage("migrate", "airlock_outbox", "zero")
-    for how in ("--check", "--once", "--drain", "--database=default"):
-        said = shop.manage("airlock_relay", how, code=1)
-        assert "The database 'default' has no table of the outbox. Run: manage.py migrate --database default." in said
-    shop.manage("migrate", "--verbosity=0")
 
 
 def test_relay_without_an_app_of_celery(site: Callable[..., Site], tmp_path: Path) -> None:

@@ -96,8 +96,9 @@ def test_without_prepare_nothing_is_prepared(ran):
 def test_name_and_options_are_there_when_it_is_prepared(executor):
     with airlock.scope(executor=executor):
         intent = airlock.enqueue(print, 1, _name="shout", _dispatch_options={"loud": True})
+        assert (intent.name, dict(intent.dispatch_options), intent.prepared) == ("shout", {"loud": True}, "stored 1")
 
-    assert (intent.name, dict(intent.dispatch_options), intent.prepared) == ("shout", {"loud": True}, "stored 1")
+    assert intent.prepared is None  # nobody needs it any more
 
 
 def test_it_is_prepared_in_the_context_of_the_enqueue_call(executor, monkeypatch):

@@ -51,6 +51,8 @@ def pytest_configure():
         USE_TZ=True,
     )
     django.setup()
+    # As a worker does. What is imported within a test, `app` forgets.
+    import airlock.integrations.outbox.tasks  # noqa: F401
 
 
 # -- Databases ---------------------------------------------------------------------------------------------------------

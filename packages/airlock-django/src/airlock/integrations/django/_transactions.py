@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from django.db import DatabaseError, Error
 
 from airlock import UsageError
-from airlock.ext import register_fates
+from airlock.ext import Transaction, register_fates
 from airlock.integrations.django._connections import connections_here, connections_of_this_thread
 
 if TYPE_CHECKING:
@@ -162,17 +162,12 @@ class Transactions:
 register_fates(Transactions())
 
 
-class DjangoTransaction(Protocol):
+class DjangoTransaction(Transaction, Protocol):
     """What the fates of airlock-django have as their `transaction`."""
 
     @property
     def connection(self) -> BaseDatabaseWrapper:
         """The database connection that it is open on."""
-        ...
-
-    @property
-    def state(self) -> State:
-        """As for `airlock.ext.Transaction`."""
         ...
 
     def before_commit(self, make: Callable[[DjangoTransaction], _CallbackT], /) -> _CallbackT:

@@ -64,8 +64,8 @@ class OutboxExecutor:
         records = [record for record in map(_record_of, intents) if record is not None]
         for record in records:
             record.is_forgotten = True
-        # If the connection was lost in the COMMIT, the database may have committed, and could not say so. Then the entry
-        # is there, and right.
+        # If the connection was lost in its COMMIT, the database may have committed, and could not say so. Then the
+        # entry is there, and right.
         refresh_fates({fate for record in records for fate in record.fates})
         undecided = {record for record in records if rolled_back and record.hangs_only_on_its_commit()}
         _holds.finish(undecided, _table.let_go)

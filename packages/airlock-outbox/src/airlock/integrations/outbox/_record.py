@@ -68,7 +68,8 @@ class Record:
 
     def hangs_only_on_its_commit(self) -> bool:
         """Whether it is to be dispatched, if the transaction that has written it has committed."""
-        return {fate.transaction for fate in self.fates if fate.state != "kept"} == {self.transaction}
+        undecided = [fate for fate in self.fates if fate.state != "kept"]
+        return bool(undecided) and all(fate.transaction is self.transaction for fate in undecided)
 
 
 class Writer:

@@ -27,7 +27,7 @@ from airlock.integrations.outbox._fast_path import publish
 from airlock.integrations.outbox._pausing import paused_tasks
 from airlock.integrations.outbox._recording import UnreadablePayloadError, read
 from airlock.integrations.outbox._settings import options
-from airlock.integrations.outbox._table import DatabaseNow
+from airlock.integrations.outbox._table import DatabaseNow, delete
 from airlock.integrations.outbox.models import VERSION, Entry, InboxEntry
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ logger = logging.getLogger("airlock")
 
 #: How often a relay looks at the whole table, and not only at what has become due lately, in seconds.
 _SWEEP = 60
-#: How long the COMMIT of a transaction may take, in seconds, for its entries to be found before the next sweep.
-_MARGIN = 60
+#: How long the statement that makes an entry due may take, in seconds, for it to be found before the next sweep.
+_MARGIN = 2
 #: The shortest sleep of a relay that found nothing, in seconds. It doubles up to `POLL_SECONDS`.
 _SHORTEST_SLEEP = 0.02
 #: The shortest and the longest sleep of a relay that waits for a broker or a database, in seconds.
@@ -89,8 +89,13 @@ class Relay:
         self.done: Counter[str] = Counter()
         self._clock = clock
         self._lease = uuid4()
-        #: When nothing in the whole table was due, if that was lately.
-        self._swept: float | None = None
+        # A busy PostgreSQL keeps dead rows in the index, and to look through all of those takes long. So it begins to
+        # look where there may be something, and once a minute at the beginning.
+        self._swept_at = -float(_SWEEP)
+        #: When nothing at all was due. What was not due then has become due since.
+        self._nothing_at: float | None = None
+        #: When the first of the latest batch became due. What is behind that waits.
+        self._reached: Any = None
 
     def step(self) -> int:
         """Dispatch one batch of what is due.
@@ -120,45 +125,55 @@ class Relay:
     def due(self) -> Any:
         """What is due, but for paused tasks and what a newer version has written."""
         due = Entry.objects.using(self.alias).filter(due__lte=DatabaseNow(), version__lte=VERSION)
-        if self._swept is not None:
-            # What was not due then has become due since, by the database's clock as well. A busy PostgreSQL keeps dead
-            # rows in the index, and to look through all of those takes long.
-            since = self._clock() - self._swept + _MARGIN
+        if self._nothing_at is not None:
+            since = self._clock() - self._nothing_at + _MARGIN
             due = due.filter(due__gt=DatabaseNow() - timedelta(seconds=since))
+        elif self._reached is not None:
+            due = due.filter(due__gte=self._reached)
         paused = paused_tasks(self.alias)
         return (due.exclude(task__in=paused) if paused else due).order_by("due", "created")
 
     def _claim(self) -> list[Entry]:
         """Take a batch of what is due, and commit that."""
         now = self._clock()
-        if self._swept is not None and now - self._swept >= _SWEEP:
-            self._swept = None
-        batch = self._look()  # without a lock: on an empty table, MariaDB would lock out writers
-        if not batch:
-            if self._swept is None:
-                self._swept = now
-            return []
+        if now - self._swept_at >= _SWEEP:
+            self._swept_at = now
+            self._nothing_at = self._reached = None
         connection = connections[self.alias]
+        skips_locked = connection.features.has_select_for_update_skip_locked
+        # Without a lock: on an empty table, MariaDB would lock out writers.
+        batch = self._look(1 if skips_locked else options().batch_size)
+        if not batch and self._reached is not None:
+            self._reached = None
+            batch = self._look(1 if skips_locked else options().batch_size)
+        if not batch:
+            if self._nothing_at is None:
+                self._nothing_at = self._swept_at = now
+            return []
+        self._reached = batch[0].due
         if connection.vendor == "mysql":  # under REPEATABLE READ it would lock out writers, too
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
         with transaction.atomic(using=self.alias):
-            if connection.features.has_select_for_update_skip_locked:
-                batch = self._look(skip_locked=True)
-            # On other databases, of two relays that want the same, the second finds that it is not due any more.
-            claimed = self.due().order_by().filter(id__in=batch)
-            claimed.update(lease=self._lease, due=_end_of_lease(), attempts=F("attempts") + 1)
-        ours = Entry.objects.using(self.alias).filter(id__in=batch, lease=self._lease)
-        return list(ours.order_by("created"))
+            if skips_locked:
+                batch = self._look(options().batch_size, skip_locked=True)
+            claimed = self.due().order_by().filter(id__in=[entry.id for entry in batch])
+            count = claimed.update(lease=self._lease, due=_end_of_lease(), attempts=F("attempts") + 1)
+        if count < len(batch):
+            # Without SKIP LOCKED, of two relays that want the same, the second finds that it is not due any more.
+            ours = set(self._ours(batch).values_list("id", flat=True))
+            batch = [entry for entry in batch if entry.id in ours]
+        for entry in batch:
+            entry.attempts += 1
+        return sorted(batch, key=lambda entry: entry.created)
 
-    def _look(self, *, skip_locked: bool = False) -> list[Any]:
-        """The ids of a batch. What a relay has left unfinished goes by itself: it may have killed the relay."""
-        due = self.due().values_list("id", "attempts", "lease")
+    def _look(self, count: int, *, skip_locked: bool = False) -> list[Entry]:
+        """A batch of what is due. What a relay has left unfinished goes by itself: it may have killed the relay."""
+        due = self.due()
         if skip_locked:
             due = due.select_for_update(skip_locked=True)
-        found = list(due[: options().batch_size])
-        batch = [entry_id for entry_id, *_ in takewhile(lambda row: not row[1] or row[2] is None, found)]
-        return batch or [entry_id for entry_id, *_ in found[:1]]
+        found = list(due[:count])
+        return list(takewhile(lambda entry: not entry.attempts or entry.lease is None, found)) or found[:1]
 
     def age_of_oldest(self) -> float:
         """For how many seconds the oldest of what is due has been due."""
@@ -217,7 +232,7 @@ class Relay:
 
     def _delete(self, entries: Sequence[Entry]) -> None:
         if entries:
-            self._ours(entries).delete()
+            delete(self.alias, [str(entry.id) for entry in entries], self._lease)
             self.done["dispatched"] += len(entries)
 
     def _release(self, entries: Sequence[Entry]) -> None:

@@ -75,7 +75,7 @@ def status(using: str | None = None) -> Status:
         django.db.DatabaseError: if a database cannot be reached, or does not have the table.
     """
     counts: Counter[str] = Counter()
-    ages = {"oldest_due_seconds": 0.0, "oldest_parked_seconds": 0.0}
+    ages: dict[str, Any] = {"oldest_due_seconds": 0.0, "oldest_parked_seconds": 0.0}
     for alias in databases() if using is None else [using]:
         for row in _by_state(alias):
             counts[row["state"].replace(" ", "_")] += row["count"]

@@ -22,13 +22,19 @@ if TYPE_CHECKING:
     from django.db.models import Model, QuerySet
     from django.http import HttpRequest
 
+    _ModelAdmin = admin.ModelAdmin[Any]
+else:
+    _ModelAdmin = admin.ModelAdmin
+
 #: Entries of one statement: databases take a limited number of parameters.
 _BATCH = 1000
+#: What the page of an entry shows to everybody who may see it.
+_FIELDS = ("task", "id", "state", "created", "due", "attempts", "error", "held", "lease", "version")
 #: How many entries are named before they are discarded.
 _NAMED = 10
 
 
-class _ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg] - not at run time, unless the project patches Django
+class _ReadOnly(_ModelAdmin):
     """Shows rows, and changes nothing."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -64,7 +70,6 @@ class EntryAdmin(_ReadOnly):
     search_help_text = "Part of a task's name, or the whole id of an entry."
     show_full_result_count = False  # a second count of a table that may be large
     actions = ("retry", "discard")
-    fields = ("task", "id", "state", "created", "due", "attempts", "error", "held", "lease", "version")
 
     class Media:
         css: ClassVar = {"all": ["airlock_outbox/admin.css"]}
@@ -81,18 +86,18 @@ class EntryAdmin(_ReadOnly):
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         """Whether one may retry entries. Nobody may edit them."""
-        return request.user.has_perm("airlock_outbox.change_entry")
+        return _may(request, "change_entry")
 
     def has_discard_permission(self, request: HttpRequest) -> bool:
         """Whether one may discard entries."""
-        return request.user.has_perm("airlock_outbox.delete_entry")
+        return _may(request, "delete_entry")
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         return self.get_fields(request, obj)
 
-    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
-        may_view_payload = request.user.has_perm("airlock_outbox.view_payload")
-        return [*self.fields, *(["readable_payload"] if may_view_payload else [])]
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        may_view_payload = _may(request, "view_payload")
+        return [*_FIELDS, *(["readable_payload"] if may_view_payload else [])]
 
     # -- The list ------------------------------------------------------------------------------------------------------
 
@@ -165,7 +170,6 @@ class EntryAdmin(_ReadOnly):
             "checkbox_name": ACTION_CHECKBOX_NAME,
             "select_across": request.POST.get("select_across", "0"),
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined] - as Django does
         return TemplateResponse(request, "admin/airlock_outbox/entry/discard.html", context)
 
 
@@ -183,6 +187,11 @@ class PausedTaskAdmin(_ReadOnly):
     """Tasks that are paused. `manage.py airlock_outbox` pauses and resumes them."""
 
     list_display = ("task", "since")
+
+
+def _may(request: HttpRequest, permission: str) -> bool:
+    user: Any = request.user  # has permissions, as it is a member of the staff
+    return bool(user.has_perm(f"airlock_outbox.{permission}"))
 
 
 def _for_each_batch(operation: Callable[[QuerySet[Entry]], int], queryset: QuerySet[Any]) -> int:

@@ -33,7 +33,7 @@ class Command(BaseCommand):
     help = "Shows what is in the outbox, and retries, discards or pauses it."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        every = {
+        every: dict[str, Any] = {
             "action": "append",
             "choices": list(connections),
             "help": "Only this database. May be repeated. By default all that may have the table.",
