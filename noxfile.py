@@ -258,6 +258,13 @@ def model(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def crash(session: nox.Session) -> None:
+    """Kill writers, relays, brokers and databases under random programs, and see that the outbox loses nothing."""
+    session.install(*group("integration"), *editable(OUTBOX))
+    session.run("python", "tests-integration/outbox_crash.py", *session.posargs, interrupt_timeout=60)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure, and print the figures of benchmarks/README.md."""
     session.install(*group("bench"), *map(str, MODULES))

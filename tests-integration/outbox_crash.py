@@ -15,7 +15,6 @@ import json
 import os
 import random
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,14 +23,15 @@ import time
 from collections import Counter, defaultdict
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kombu import Connection, Queue
 
 from own_brokers import OwnRabbitMQ, OwnRedis
-from processes import Process, free_port
-from services import unavailable
+from own_databases import OwnMariaDB, OwnPostgreSQL, SQLite
+from processes import Process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,100 +63,6 @@ class LastingRedis(OwnRedis):
         self._process = Process(command, log=log).until("Ready to accept connections")
 
 
-class OwnDatabase:
-    """A database server of its own, which can be killed."""
-
-    ready: str
-    is_root = hasattr(os, "getuid") and os.getuid() == 0
-
-    def __init__(self, directory: Path) -> None:
-        self.port = free_port()
-        self._directory = directory
-        self._log = directory / "log"
-
-    def start(self) -> None:
-        self._log.unlink(missing_ok=True)
-        self._process = Process(self.command(), log=self._log).until(self.ready)
-
-    def kill(self) -> None:
-        self._process.kill()
-
-    def stop(self) -> None:
-        self._process.stop()
-
-    def command(self) -> list[str]:
-        raise NotImplementedError
-
-
-class OwnPostgreSQL(OwnDatabase):
-    ready = "database system is ready to accept connections"
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        executable = shutil.which("postgres") or next(map(str, Path("/usr/lib/postgresql").glob("*/bin/postgres")), "")
-        if not executable:
-            unavailable("no postgres in PATH or /usr/lib/postgresql")
-        self._executable = Path(executable)
-        # It does not run as root.
-        self._as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"] if self.is_root else []
-        if self.is_root:
-            directory.parent.chmod(0o755)
-            shutil.chown(directory, "postgres")
-        initdb = [*self._as_user, str(self._executable.with_name("initdb")), "--auth=trust", "--username=postgres"]
-        subprocess.run([*initdb, "--pgdata", str(directory / "data")], check=True, capture_output=True, cwd="/")
-        self.settings = {
-            "ENGINE": "django.db.backends.postgresql",
-            "NAME": "postgres",
-            "USER": "postgres",
-            "HOST": "127.0.0.1",
-            "PORT": self.port,
-        }
-
-    def command(self) -> list[str]:
-        options = ["-p", str(self.port), "-h", "127.0.0.1", "-k", str(self._directory)]
-        return [*self._as_user, str(self._executable), "-D", str(self._directory / "data"), *options]
-
-
-class OwnMariaDB(OwnDatabase):
-    ready = "ready for connections"
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        executable = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
-        install = shutil.which("mariadb-install-db")
-        if not executable or not install:
-            unavailable("no mariadbd in PATH or /usr/sbin")
-        self._common = ["--no-defaults", f"--datadir={directory / 'data'}"] + (["--user=root"] if self.is_root else [])
-        self._executable = executable
-        install_options = ["--auth-root-authentication-method=normal", "--skip-test-db"]
-        subprocess.run([install, *self._common, *install_options], check=True, capture_output=True)
-        self.settings = {
-            "ENGINE": "pymysql_backend",
-            "NAME": "mysql",
-            "USER": "root",
-            "HOST": "127.0.0.1",
-            "PORT": self.port,
-        }
-
-    def command(self) -> list[str]:
-        socket = f"--socket={self._directory / 'socket'}"
-        return [self._executable, *self._common, socket, f"--port={self.port}", "--bind-address=127.0.0.1"]
-
-
-class SQLite:
-    """A file, which cannot be stopped."""
-
-    def __init__(self, directory: Path) -> None:
-        options = {"transaction_mode": "IMMEDIATE", "timeout": 20, "init_command": "PRAGMA journal_mode=WAL"}
-        self.settings = {
-            "ENGINE": "django.db.backends.sqlite3",
-            "NAME": str(directory / "db.sqlite3"),
-            "OPTIONS": options,
-        }
-
-    def start(self) -> None: ...
-
-
 DATABASES: dict[str, Any] = {"PostgreSQL": OwnPostgreSQL, "MariaDB": OwnMariaDB, "SQLite": SQLite}
 BROKERS: dict[str, Any] = {"Redis": LastingRedis, "RabbitMQ": OwnRabbitMQ}
 
@@ -180,7 +86,7 @@ class Verdict:
     missing: list[str] = field(default_factory=list)
     #: Arrived, though their transaction was rolled back or their scope was discarded.
     forbidden: list[str] = field(default_factory=list)
-    #: Arrived, as the process died before it could discard.
+    #: Arrived, as the process died before it could discard, or as the answer to the COMMIT was lost.
     orphans: int = 0
     #: Arrived, as the process died before its flush was over, which it had begun.
     undecided: int = 0
@@ -247,14 +153,14 @@ def _judge(
     committed: set[str],
     has_arrived: bool,
 ) -> None:
-    is_to_be_discarded = not noted["X"].isdisjoint(scopes)
-    is_discarded = not noted["D"].isdisjoint(scopes)
+    # The innermost one that was discarded decides: the others have never heard of it.
+    discarding = next((scope for scope in scopes if scope in noted["X"]), None)
     what = f"{name} in {scopes}, {'in a transaction' if mode == 't' else 'in autocommit'}"
     if mode == "t" and name not in committed:
         is_allowed, is_due = False, False
-    elif is_to_be_discarded:
+    elif discarding:
         # In autocommit it is not written before the flush.
-        is_allowed, is_due = mode == "t" and not is_discarded, False
+        is_allowed, is_due = mode == "t" and discarding not in noted["D"], False
         verdict.orphans += has_arrived and is_allowed
     else:
         is_allowed, is_due = True, mode == "t" or scopes[-1] in noted["F"]
@@ -283,7 +189,7 @@ class Run:
         self._database = database
         self._broker = broker
         self._directory = directory
-        self._rng = random.Random(seed)  # noqa: S311 - no secret
+        self._rng = random.Random(seed)
         self._queue = f"crash-{secrets.token_hex(4)}"
         self._journal = directory / f"{self._queue}.journal"
         self._journal.touch()
@@ -334,7 +240,9 @@ class Run:
     def verdict(self) -> Verdict:
         """Relay what is left, and compare."""
         truth = json.loads(self._command("drain"))
-        verdict = judge(self._journal.read_text(), set(truth["committed"]), self._arrivals(), truth["left"])
+        arrivals = self._arrivals()
+        self._journal.with_suffix(".json").write_text(json.dumps({**truth, "arrivals": arrivals}))
+        verdict = judge(self._journal.read_text(), set(truth["committed"]), arrivals, truth["left"])
         verdict.faults.update(self.faults)
         return verdict
 
@@ -347,10 +255,9 @@ class Run:
         return self._counts[kind]
 
     def _break_something(self) -> None:
-        name, server = self._rng.choice([("broker", self._broker), ("database", self._database)])
+        breakable = [("broker", self._broker), ("database", self._database)]
+        name, server = self._rng.choice([each for each in breakable if hasattr(each[1], "kill")])
         how = self._rng.choice(["stop", "kill"])
-        if not hasattr(server, how):
-            return
         getattr(server, how)()
         time.sleep(self._rng.uniform(0, 1.5))
         server.start()
@@ -432,25 +339,23 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stops the servers
     print(f"Seed: {arguments.seed}", flush=True)
     verdicts = {}
-    for database_name in arguments.database or DATABASES:
-        for broker_name in arguments.broker or BROKERS:
-            with ExitStack() as at_end:
-                directory = Path(at_end.enter_context(tempfile.TemporaryDirectory(prefix="airlock_test_")))
-                servers = []
-                for name, kind in ((database_name, DATABASES[database_name]), (broker_name, BROKERS[broker_name])):
-                    (directory / name).mkdir()
-                    server = kind(directory / name)
-                    server.start()
-                    at_end.callback(getattr(server, "stop", int))
-                    servers.append(server)
-                seed = f"{arguments.seed}-{database_name}-{broker_name}"
-                run = Run(*servers, arguments.keep or directory, seed)
-                pause = (3, 8) if broker_name == "Redis" else (10, 20)
-                run.crash(arguments.transactions, arguments.kills, pause=pause)
-                verdicts[database_name, broker_name] = verdict = run.verdict()
-                print(f"\n{database_name}, {broker_name}: {verdict.defects or 'no defect'}", flush=True)
-                for what, count in verdict.unexpected.most_common():
-                    print(f"  {count} x {what}", flush=True)
+    for names in product(arguments.database or DATABASES, arguments.broker or BROKERS):
+        with tempfile.TemporaryDirectory(prefix="airlock_test_") as directory, ExitStack() as at_end:
+            servers = []
+            for name in names:
+                own = Path(directory) / name
+                own.mkdir()
+                server = {**DATABASES, **BROKERS}[name](own)
+                server.start()
+                at_end.callback(getattr(server, "stop", int))
+                servers.append(server)
+            run = Run(servers[0], servers[1], arguments.keep or Path(directory), "-".join([arguments.seed, *names]))
+            # RabbitMQ takes longer to start.
+            run.crash(arguments.transactions, arguments.kills, pause=(3, 8) if names[1] == "Redis" else (10, 20))
+            verdicts[names] = verdict = run.verdict()
+            print(f"\n{', '.join(names)}: {verdict.defects or 'no defect'}", flush=True)
+            for what, count in verdict.unexpected.most_common():
+                print(f"  {count} x {what}", flush=True)
     print(f"\n{table(verdicts)}")
     return 1 if any(verdict.defects for verdict in verdicts.values()) else 0
 
