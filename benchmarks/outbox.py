@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import platform
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -248,7 +249,7 @@ def relay(name: str) -> Iterator[None]:
 def servers() -> Iterator[None]:
     """A database of this run, and in the end nothing of it."""
     # The other relay declares queues for delayed messages, with fixed names, that Redis has no use for.
-    delayed = set(broker.scan_iter("_kombu.binding.*"))
+    others = set(broker.scan_iter("_kombu.binding*"))
     with psycopg.connect(project.POSTGRESQL, autocommit=True, connect_timeout=5) as server:
         server.execute(f"CREATE DATABASE {project.RUN}")
         try:
@@ -259,9 +260,9 @@ def servers() -> Iterator[None]:
         finally:
             connection.close()
             server.execute(f"DROP DATABASE {project.RUN} WITH (FORCE)")
-            mine = {key for key in broker.scan_iter("_kombu.binding.*") if project.RUN.encode() in key}
-            new = {key for key in broker.scan_iter("_kombu.binding.celery_delayed*") if key not in delayed}
-            broker.unlink("-", *mine, *new, *map(queue_of, ("plain", "theirs", "ours")))
+            made = [key for key in broker.scan_iter("_kombu.binding*") if key not in others]
+            mine = [key for key in made if project.RUN.encode() in key or b".celery_delayed_" in key]
+            broker.unlink(*mine, *map(queue_of, ("plain", "theirs", "ours")))
 
 
 # -- The tables --------------------------------------------------------------------------------------------------------
@@ -373,6 +374,7 @@ def main() -> int:
     if options.relay:
         call_command(COMMANDS[options.relay])
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what it has made goes even then
     try:
         broker.ping()
         with psycopg.connect(project.POSTGRESQL, connect_timeout=5) as server:
