@@ -120,8 +120,8 @@ def judge(journal: str, committed: set[str], arrivals: dict[str, list[str]], lef
         noted[kind].add(words[0] if words else "")
     verdict = Verdict(left=left)
     known = set()
-    for kind, *words in lines:
-        match kind, words:
+    for what, *words in lines:
+        match what, words:
             case "T", _:
                 verdict.transactions += 1
             case "A", _:
@@ -132,9 +132,9 @@ def judge(journal: str, committed: set[str], arrivals: dict[str, list[str]], lef
                 verdict.kills[role, " ".join(step)] += 1
             case "U", _:
                 verdict.unexpected[" ".join(words)] += 1
-            case "E", [name, scopes, mode]:
+            case "E", [name, scopes, where, kind]:
                 known.add(name)
-                _judge(verdict, name, scopes.split(","), mode, noted, committed, name in arrivals)
+                _judge(verdict, name, scopes.split(","), where, kind, noted, committed, name in arrivals)
     for name, ids in arrivals.items():
         verdict.duplicates += len(ids) - len(set(ids))
         if len(set(ids)) > 1:
@@ -148,22 +148,23 @@ def _judge(
     verdict: Verdict,
     name: str,
     scopes: list[str],
-    mode: str,
+    where: str,
+    kind: str,
     noted: dict[str, set[str]],
     committed: set[str],
     has_arrived: bool,
 ) -> None:
     # The innermost one that was discarded decides: the others have never heard of it.
     discarding = next((scope for scope in scopes if scope in noted["X"]), None)
-    what = f"{name} in {scopes}, {'in a transaction' if mode == 't' else 'in autocommit'}"
-    if mode == "t" and name not in committed:
+    what = f"{name} in {scopes}, a {kind} {'in a transaction' if where == 't' else 'in autocommit'}"
+    if where == "t" and name not in committed:
         is_allowed, is_due = False, False
     elif discarding:
         # In autocommit it is not written before the flush.
-        is_allowed, is_due = mode == "t" and discarding not in noted["D"], False
+        is_allowed, is_due = where == "t" and discarding not in noted["D"], False
         verdict.orphans += has_arrived and is_allowed
     else:
-        is_allowed, is_due = True, mode == "t" or scopes[-1] in noted["F"]
+        is_allowed, is_due = True, where == "t" or scopes[-1] in noted["F"]
         verdict.undecided += has_arrived and not is_due
     verdict.agreed += is_due
     verdict.arrived += is_due and has_arrived

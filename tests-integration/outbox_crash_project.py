@@ -2,7 +2,7 @@
 
 The journal is written before something is done. So it tells, together with the database, what had to arrive:
 
-    E id scope,scope... t|a   enqueued: in these scopes (the innermost first), in a transaction or in autocommit
+    E id scope,... t|a kind   enqueued: in these scopes (the innermost first), in a transaction or in autocommit
     X scope                   will be discarded
     D scope                   was discarded, and the table has none of its entries
     F scope                   has flushed, and owes nothing
@@ -43,6 +43,8 @@ CONFIG: dict[str, Any] = json.loads(os.environ["OUTBOX_CRASH"])
 
 app = Celery("crash", broker=CONFIG["broker"])
 app.conf.update(task_default_queue=CONFIG["queue"], task_ignore_result=True)
+# Messages are confirmed in any case. Calls are not: what publishes them is not Airlock.
+app.conf.update(broker_transport_options={"confirm_publish": True} if CONFIG["scheme"] == "amqp" else {})
 
 
 class Overriding(Task):  # type: ignore[type-arg] # only for type checkers it is generic
@@ -216,11 +218,12 @@ class Programs:
     def _enqueue(self, scopes: tuple[str, ...], _: int) -> None:
         for _ in range(self._rng.choice((1, 1, 1, 1, 2, 3, 8))):
             name = self._new_name()
-            note("E", name, ",".join(scopes), "t" if connection.in_atomic_block else "a")
+            task = self._rng.choices((effect, effect.si(name), overriding), (8, 1, 1))[0]
+            where = "t" if connection.in_atomic_block else "a"
+            note("E", name, ",".join(scopes), where, "call" if task is overriding else "message")
             if connection.in_atomic_block:
                 with connection.cursor() as cursor:
                     cursor.execute("INSERT INTO crash_truth (name) VALUES (%s)", [name])
-            task = self._rng.choices((effect, effect.si(name), overriding), (8, 1, 1))[0]
             airlock.enqueue(task, *(() if task not in (effect, overriding) else (name,)))
 
     def _in_transaction(self, scopes: tuple[str, ...], depth: int) -> None:
