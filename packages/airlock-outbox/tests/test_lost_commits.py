@@ -28,9 +28,8 @@ def lost_answer(monkeypatch):
 
 @pytest.mark.usefixtures("lost_answer")
 def test_what_was_committed_all_the_same_is_left_to_the_relay(add, rows):
-    with airlock.scope() as scope:
-        with suppress(OperationalError), atomic():
-            intent = airlock.enqueue(add, 1)
+    with airlock.scope() as scope, suppress(OperationalError), atomic():
+        intent = airlock.enqueue(add, 1)
 
     assert scope.rolled_back_intents == [intent]  # as far as anybody here can tell
     assert [str(row.id) for row in rows()] == [intent.id]

@@ -29,7 +29,7 @@ class DatabaseNow(Func):
     """The time by the clock of the database, as all of its clients see it. SQLite has that of this machine."""
 
     template = "STATEMENT_TIMESTAMP()"
-    output_field = DateTimeField()
+    output_field: Any = DateTimeField()
 
     def as_mysql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
         return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **context)
