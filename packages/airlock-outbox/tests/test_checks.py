@@ -187,7 +187,7 @@ def test_scope_without_the_app_says_what_to_do():
         ("filesystem://", ["airlock.outbox.W003"]),
         ("redis://127.0.0.1:1", []),
         ("amqp://127.0.0.1:1", ["airlock.outbox.W010"]),
-        ("", []),
+        ("", ["airlock.outbox.W010"]),
     ],
 )
 def test_broker_that_may_lose_what_it_accepted(app, url, ids):
