@@ -111,7 +111,7 @@ class Programs:
             kind()
         except SomeError:
             pass
-        except DatabaseError:
+        except (DatabaseError, InterfaceError):
             connection.close()  # as Django does at the end of a request
             time.sleep(0.05)  # while the database is down, there is not much to see
         except Exception as error:
