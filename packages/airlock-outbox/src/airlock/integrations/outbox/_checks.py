@@ -118,8 +118,8 @@ def check_broker(**_: Any) -> list[checks.CheckMessage]:
         return [
             _warning(
                 10,
-                "RabbitMQ does not confirm canvases, nor tasks that override apply_async. Their entries are deleted when "
-                "the message was written to the connection, which may break.",
+                "RabbitMQ does not confirm canvases, nor tasks that override apply_async. Their entries are deleted "
+                "when the message was written to the connection, which may break.",
                 'Set broker_transport_options = {"confirm_publish": True}. If you have none of these, silence this '
                 "check.",
             )
