@@ -5,116 +5,45 @@ python benchmarks/outbox.py --fast     with fewer values and rows, in about one
 python benchmarks/outbox.py --million  drains a million entries, too
 python benchmarks/outbox.py --check    exits with 1 if a figure is beyond its reach
 
-The servers are looked for where the tests look for them: `AIRLOCK_TEST_POSTGRESQL`, `AIRLOCK_TEST_REDIS`, or their usual
-ports. README.md says what is measured, and what came of it.
+The servers are looked for where the tests look for them: `AIRLOCK_TEST_POSTGRESQL`, `AIRLOCK_TEST_REDIS`, or their
+usual ports. README.md says what is measured, and what came of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import platform
 import random
+import signal
 import statistics
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import version
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import outbox_project as project
 import psycopg
 import redis
-from django.conf import settings
 from django.core.management import call_command
 from django.db import connection, transaction
-
-import airlock
+from outbox_project import ours, ours_by_relay, plain, theirs, without
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from multiprocessing.connection import Connection
+
+    from outbox_project import Transaction
 
 OTHER = "django-celery-outbox"
 TABLES = {"theirs": "celery_outbox", "ours": "airlock_outbox"}
 COMMANDS = {"theirs": "celery_outbox_relay", "ours": "airlock_relay"}
 broker = redis.Redis.from_url(project.REDIS)
-
-
-# -- The three ways to do it -------------------------------------------------------------------------------------------
-
-
-class Transaction:
-    """A transaction with one INSERT of a project's own and some intents."""
-
-    def __init__(self) -> None:
-        self.ids: list[str] = []
-        self.began = perf_counter()
-        #: When the COMMIT had returned, and when the request would go on.
-        self.committed = self.ended = 0.0
-
-    def begin(self) -> None:
-        transaction.on_commit(self._note_commit)
-        with connection.cursor() as cursor:
-            cursor.execute("INSERT INTO shop_order (customer, total) VALUES (%s, %s)", ["Ada", 12])
-
-    def _note_commit(self) -> None:
-        self.committed = perf_counter()
-
-    def end(self) -> Transaction:
-        self.ended = perf_counter()
-        return self
-
-
-def without(intents: int) -> Transaction:
-    done = Transaction()
-    with transaction.atomic():
-        done.begin()
-    return done.end()
-
-
-def plain(intents: int) -> Transaction:
-    done = Transaction()
-
-    def delay(number: int) -> None:
-        done.ids.append(project.notify_plain.delay(number, retry=True).id)
-
-    with transaction.atomic():
-        done.begin()
-        for number in range(intents):
-            transaction.on_commit(lambda number=number: delay(number))
-    return done.end()
-
-
-def theirs(intents: int) -> Transaction:
-    done = Transaction()
-    with transaction.atomic():
-        done.begin()
-        for number in range(intents):
-            done.ids.append(project.notify_theirs.delay(number, retry=True).id)
-    return done.end()
-
-
-def ours(intents: int) -> Transaction:
-    done = Transaction()
-    with airlock.scope(), transaction.atomic():
-        done.begin()
-        for number in range(intents):
-            done.ids.append(airlock.enqueue(project.notify_ours, number, retry=True).id)
-    return done.end()
-
-
-def ours_by_relay(intents: int) -> Transaction:
-    """Without the fast path, as it is when the broker was down."""
-    settings.AIRLOCK["OUTBOX"]["FAST_PATH_SECONDS"] = 0
-    try:
-        return ours(intents)
-    finally:
-        settings.AIRLOCK["OUTBOX"].clear()
 
 
 # -- What is measured --------------------------------------------------------------------------------------------------
@@ -131,7 +60,7 @@ def measure_costs(intents: int, rounds: int) -> dict[str, tuple[float, float]]:
             commit = it.committed - it.began - (floor.committed - floor.began)
             added[name].append((commit, it.ended - it.began - (floor.ended - floor.began)))
     clean()
-    return {name: tuple(map(statistics.median, zip(*values, strict=True))) for name, values in added.items()}  # type: ignore[misc]
+    return {name: tuple(map(statistics.median, zip(*values, strict=True))) for name, values in added.items()}
 
 
 def measure_latency(rounds: int) -> dict[str, list[float]]:
@@ -145,18 +74,13 @@ def measure_latency(rounds: int) -> dict[str, list[float]]:
     try:
         mine.recv()  # it is ready
         with relay("theirs"), relay("ours"):
-            for number in range(-10, rounds):
+            wait_for(mine, [done_id for way in ways for done_id in way(1).ids])  # until the relays are there
+            for _ in range(rounds):
                 for way in random.sample(ways, len(ways)):
                     done = way(1)
-                    if number >= 0:
-                        committed[done.ids[0]] = way.__name__, done.committed
+                    committed[done.ids[0]] = way.__name__, done.committed
                 time.sleep(random.uniform(0.03, 0.09))
-            arrived: dict[str, float] = {}
-            while not committed.keys() <= arrived.keys():
-                if not mine.poll(30):
-                    raise TimeoutError("Not all messages have arrived.")
-                task_id, at = mine.recv()
-                arrived[task_id] = at
+            arrived = wait_for(mine, committed)
     finally:
         watcher.kill()
         watcher.join()
@@ -167,13 +91,24 @@ def measure_latency(rounds: int) -> dict[str, list[float]]:
     return found
 
 
+def wait_for(watcher: Connection, task_ids: Iterable[str]) -> dict[str, float]:
+    """When messages arrived."""
+    arrived: dict[str, float] = {}
+    while not set(task_ids) <= arrived.keys():
+        if not watcher.poll(60):
+            raise TimeoutError("Not all messages have arrived.")
+        task_id, at = watcher.recv()
+        arrived[task_id] = at
+    return arrived
+
+
 def watch(pipe: Connection) -> None:
     """Tell when each message arrives, in a process of its own. Processes share the clock of `perf_counter`."""
     queues = [queue_of(name) for name in ("plain", "theirs", "ours")]
     pipe.send("ready")
     while True:
-        _, body = broker.brpop(queues)  # type: ignore[misc]
-        pipe.send((json.loads(body)["headers"]["id"], perf_counter()))
+        if found := broker.brpop(queues, timeout=2):  # redis-py itself does not wait for long
+            pipe.send((json.loads(found[1])["headers"]["id"], perf_counter()))
 
 
 def measure_relay(name: str, count: int, parts: int = 1) -> list[float]:
@@ -183,7 +118,10 @@ def measure_relay(name: str, count: int, parts: int = 1) -> list[float]:
     with relay(name):
         while taken < count:
             # What has arrived is thrown away: a million messages would fill the memory.
-            arrived, _ = broker.pipeline().llen(queue).unlink(queue).execute()
+            with broker.pipeline() as pipeline:
+                pipeline.llen(queue)
+                pipeline.unlink(queue)
+                arrived = pipeline.execute()[0]
             taken += arrived
             if arrived and seen[0] == (0.0, 0):
                 seen[0] = perf_counter(), taken  # not counted: the start of the process
@@ -195,7 +133,7 @@ def measure_relay(name: str, count: int, parts: int = 1) -> list[float]:
         while rows(name):
             time.sleep(0.01)
     clean()
-    return [(to - since) / (end - begin) for (begin, since), (end, to) in zip(seen, seen[1:], strict=False)]
+    return [(to - since) / (end - begin) for (begin, since), (end, to) in itertools.pairwise(seen)]
 
 
 def measure_writes(name: str, way: Callable[[int], Transaction], transactions: int) -> dict[str, float]:
@@ -208,7 +146,7 @@ def measure_writes(name: str, way: Callable[[int], Transaction], transactions: i
                 way(10)
             while rows(name):
                 time.sleep(0.05)
-            time.sleep(1.5)  # servers count late
+            time.sleep(1.5)  # what the relay's session did is counted late
             spent = {key: value - before[key] for key, value in statistics_of(name).items()}
             before = statistics_of(name)
             for _ in range(transactions):
@@ -223,6 +161,7 @@ def measure_writes(name: str, way: Callable[[int], Transaction], transactions: i
 def statistics_of(name: str) -> dict[str, float]:
     columns = "n_tup_ins, n_tup_upd, n_tup_del, pg_current_wal_lsn() - '0/0'::pg_lsn"
     with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_force_next_flush()")
         cursor.execute(f"SELECT {columns} FROM pg_stat_user_tables WHERE relname = %s", [TABLES[name]])
         return dict(zip(("INSERT", "UPDATE", "DELETE", "WAL"), map(float, cursor.fetchone()), strict=True))
 
@@ -310,7 +249,7 @@ def relay(name: str) -> Iterator[None]:
 def servers() -> Iterator[None]:
     """A database of this run, and in the end nothing of it."""
     # The other relay declares queues for delayed messages, with fixed names, that Redis has no use for.
-    delayed = set(broker.scan_iter("_kombu.binding.*"))
+    others = set(broker.scan_iter("_kombu.binding*"))
     with psycopg.connect(project.POSTGRESQL, autocommit=True, connect_timeout=5) as server:
         server.execute(f"CREATE DATABASE {project.RUN}")
         try:
@@ -321,102 +260,144 @@ def servers() -> Iterator[None]:
         finally:
             connection.close()
             server.execute(f"DROP DATABASE {project.RUN} WITH (FORCE)")
-            mine = {key for key in broker.scan_iter("_kombu.binding.*") if project.RUN.encode() in key}
-            new = {key for key in broker.scan_iter("_kombu.binding.celery_delayed*") if key not in delayed}
-            broker.unlink("-", *mine, *new, *map(queue_of, ("plain", "theirs", "ours")))
+            made = [key for key in broker.scan_iter("_kombu.binding*") if key not in others]
+            mine = [key for key in made if project.RUN.encode() in key or b".celery_delayed_" in key]
+            broker.unlink(*mine, *map(queue_of, ("plain", "theirs", "ours")))
 
 
 # -- The tables --------------------------------------------------------------------------------------------------------
 
+LABELS = {
+    "plain": "on_commit",
+    "theirs": OTHER,
+    "ours": "Airlock",
+    "ours_by_relay": "Airlock, by its relay",
+}
+
 
 class Report:
+    """Prints tables, and counts what was missed."""
+
     def __init__(self) -> None:
         self.missed = 0
 
     def head(self, what: str, *columns: str) -> None:
-        print(f"\n{what:<44}" + "".join(f"{column:>13}" for column in columns), flush=True)
+        print()
+        self.row(what, *columns)
 
-    def row(self, what: str, *cells: object, reached: bool | None = None) -> None:
-        note = "" if reached is None else "reached" if reached else "MISSED"
-        self.missed += reached is False
-        print(f"{what:<44}" + "".join(f"{cell:>13}" for cell in cells) + f"{note:>9}", flush=True)
+    def row(self, what: str, *cells: str) -> None:
+        print(f"{what:<46}" + "".join(f"{cell:>13}" for cell in cells), flush=True)
+
+    def figure(self, what: str, *cells: str, value: float, reach: float, lower: bool = False) -> None:
+        """A row with something that was to be reached."""
+        reached = value < reach if lower else value >= reach
+        self.missed += not reached
+        self.row(what, *cells, f"{'<' if lower else ''}{reach:g}", "reached" if reached else "MISSED")
+
+
+def report_relays(report: Report, rounds: int, count: int) -> float:
+    """Returns how many entries a second the other relay dispatches."""
+    pairs = [(measure_relay("theirs", count)[0], measure_relay("ours", count)[0]) for _ in range(rounds)]
+    rates: list[float] = [statistics.median(rates) for rates in zip(*pairs, strict=True)]
+    multiple = statistics.median(ours / theirs for theirs, ours in pairs)
+    report.head("relays", "other", "Airlock", "multiple", "reach")
+    cells = [f"{rate:,.0f}" for rate in rates]
+    report.figure(f"entries a second, of {count:,}", *cells, f"{multiple:.2f}", value=multiple, reach=5)
+    return rates[0]
+
+
+def report_costs(report: Report, values: dict[int, int], other_rate: float) -> None:
+    report.head("added to a transaction, per intent", "on_commit", "other", "Airlock", "multiple", "reach")
+    for intents, rounds in values.items():
+        costs = measure_costs(intents, rounds)
+        commit = {name: cost / intents for name, (cost, _) in costs.items()}
+        request = {name: cost / intents for name, (_, cost) in costs.items()}
+        published = {**request, "theirs": request["theirs"] + 1 / other_rate}
+        for until, spent in (("its COMMIT", commit), ("the request goes on", request), ("published", published)):
+            multiple = spent["theirs"] / spent["ours"]
+            cells = [*(f"{spent[name] * 1e6:.0f} us" for name in ("plain", "theirs", "ours")), f"{multiple:.2f}"]
+            if intents == 10 and spent is commit:
+                report.figure(f"{intents} intents, until {until}", *cells, value=multiple, reach=4)
+            else:
+                report.row(f"{intents} intents, until {until}", *cells)
+
+
+def report_latency(report: Report, rounds: int) -> None:
+    report.head("from COMMIT to the broker", "median", "99 %", "reach")
+    for name, values in measure_latency(rounds).items():
+        median, late = statistics.median(values) * 1e3, statistics.quantiles(values, n=100)[98] * 1e3
+        cells = (f"{median:.1f} ms", f"{late:.1f} ms")
+        if name == "ours":
+            report.figure(LABELS[name], *cells, value=median, reach=10, lower=True)
+        else:
+            report.row(LABELS[name], *cells)
+
+
+def report_writes(report: Report, transactions: int) -> None:
+    report.head("in the database, per intent, 10 together", "INSERT", "UPDATE", "DELETE", "WAL")
+    for table, way in (("theirs", theirs), ("ours", ours), ("ours", ours_by_relay)):
+        spent = measure_writes(table, way, transactions)
+        counts = [f"{spent[key]:.2f}" for key in ("INSERT", "UPDATE", "DELETE")]
+        report.row(LABELS[way.__name__], *counts, f"{spent['WAL']:.0f} B")
+
+
+def report_empty_claims(report: Report, churn: int) -> None:
+    report.head(f"an empty claim after {churn:,} rows", "unpinned", "pinned", "multiple", "reach")
+    for name in ("theirs", "ours"):
+        (first, then), (first_pinned, then_pinned) = (
+            measure_empty_claims(name, churn, 60, pinned=pinned) for pinned in (False, True)
+        )
+        cells = (f"{then * 1e3:.2f} ms", f"{then_pinned * 1e3:.2f} ms", f"{then_pinned / then:.2f}")
+        if name == "theirs":
+            report.row(LABELS[name], *cells)
+        else:
+            report.figure(LABELS[name], *cells, value=then_pinned / then, reach=5, lower=True)
+            report.row(f"{LABELS[name]}, once a minute", f"{first * 1e3:.2f} ms", f"{first_pinned * 1e3:.2f} ms")
+
+
+def report_million(report: Report, count: int) -> None:
+    tenths = measure_relay("ours", count, parts=10)
+    report.head(f"draining {count:,}, a tenth after another", "a second", "reach")
+    for rate in tenths:
+        report.row("", f"{rate:,.0f}")
+    steady = min(tenths) / max(tenths)
+    report.figure("the slowest beside the fastest", f"{steady:.2f}", value=steady, reach=0.8)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fast", action="store_true", help="Fewer values and rows")
-    parser.add_argument("--million", action="store_true", help="Drain a million entries, too; 100,000 with --fast")
-    parser.add_argument("--check", action="store_true", help="Exit with 1 if a figure is beyond its reach")
+    parser.add_argument("--fast", action="store_true", help="fewer values, and a tenth or a fifth of the rows")
+    parser.add_argument("--million", action="store_true", help="drain a million entries, too")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a figure is beyond its reach")
     parser.add_argument("--relay", choices=COMMANDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.relay:
         call_command(COMMANDS[options.relay])
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what it has made goes even then
     try:
         broker.ping()
         with psycopg.connect(project.POSTGRESQL, connect_timeout=5) as server:
-            setting = {name: server.execute(f"SHOW {name}").fetchone()[0] for name in ("server_version", "fsync", "autovacuum")}  # type: ignore[index]
+            server_version = server.info.parameter_status("server_version")
+            settings_of = "SELECT name || '=' || setting FROM pg_settings WHERE name IN ('autovacuum', 'fsync')"
+            server_settings = ", ".join(row[0] for row in server.execute(settings_of))
     except (redis.ConnectionError, psycopg.OperationalError) as error:
         print(f"Not measured: {error}")
         return 0
     report = Report()
+    fast = options.fast
     with servers():
-        measure(report, fast=options.fast, million=options.million)
+        other_rate = report_relays(report, *((1, 4000) if fast else (3, 20_000)))
+        report_costs(report, {1: 40, 2: 40, 10: 24, 100: 6} if fast else {1: 200, 2: 200, 10: 120, 100: 24}, other_rate)
+        report_latency(report, 60 if fast else 250)
+        report_writes(report, 20 if fast else 100)
+        report_empty_claims(report, 30_000 if fast else 300_000)
+        if options.million:
+            report_million(report, 100_000 if fast else 1_000_000)
     packages = ", ".join(f"{name} {version(name)}" for name in (OTHER, "Django", "Celery", "psycopg"))
-    print(f"\nPython {platform.python_version()}, {packages}; PostgreSQL {setting}; {platform.machine()}.")
+    print(f"\nPython {platform.python_version()}, {packages}; PostgreSQL {server_version} ({server_settings}).")
+    print(f"'Other' is {OTHER}. {platform.machine()}, {platform.system()}. Medians.")
     return 1 if options.check and report.missed else 0
-
-
-def measure(report: Report, *, fast: bool, million: bool) -> None:
-    # First, as what is to be added to the transactions of the other one comes of it.
-    rounds, count = (1, 4000) if fast else (3, 20_000)
-    pairs = [[measure_relay(name, count)[0] for name in ("theirs", "ours")] for _ in range(rounds)]
-    rate = {name: statistics.median(rates) for name, rates in zip(("theirs", "ours"), zip(*pairs, strict=True), strict=True)}
-    times = statistics.median(ours / theirs for theirs, ours in pairs)
-    report.head("relay", OTHER[:12], "Airlock", "multiple", "reach")
-    report.row(f"entries a second, of {count:,}", *(f"{it:,.0f}" for it in rate.values()), f"{times:.2f}", 5, reached=times >= 5)
-
-    report.head("added to a transaction, per intent", "on_commit", OTHER[:12], "Airlock", "multiple", "reach")
-    for intents, values in {1: 200, 2: 200, 10: 120, 100: 24}.items():
-        costs = measure_costs(intents, values // 5 if fast else values)
-        commit = {name: cost / intents for name, (cost, _) in costs.items()}
-        request = {name: cost / intents for name, (_, cost) in costs.items()}
-        published = {**request, "theirs": request["theirs"] + 1 / rate["theirs"]}
-        for what, spent in {"until COMMIT": commit, "until the request goes on": request, "until it is published": published}.items():
-            multiple, is_reach = spent["theirs"] / spent["ours"], intents == 10 and spent is commit
-            cells = (f"{spent[name] * 1e6:.0f} us" for name in ("plain", "theirs", "ours"))
-            reached = multiple >= 4 if is_reach else None
-            report.row(f"{intents} intents, {what}", *cells, f"{multiple:.2f}", 4 if is_reach else "", reached=reached)
-
-    report.head("from COMMIT to the broker", "median", "99 %", "reach")
-    for name, values in measure_latency(60 if fast else 250).items():
-        label = {"plain": "on_commit", "theirs": f"{OTHER}, by its relay", "ours": "Airlock", "ours_by_relay": "Airlock, by its relay"}[name]
-        median, late = (f"{it * 1e3:.1f} ms" for it in (statistics.median(values), statistics.quantiles(values, n=100)[98]))
-        is_reach = name == "ours"
-        report.row(label, median, late, "10 ms" if is_reach else "", reached=statistics.median(values) < 0.01 if is_reach else None)
-
-    report.head("in the database, per intent, 10 together", "INSERT", "UPDATE", "DELETE", "WAL")
-    for label, name, way in ((OTHER, "theirs", theirs), ("Airlock", "ours", ours), ("Airlock, by its relay", "ours", ours_by_relay)):
-        spent = measure_writes(name, way, 20 if fast else 100)
-        report.row(label, *(f"{spent[key]:.2f}" for key in ("INSERT", "UPDATE", "DELETE")), f"{spent['WAL']:.0f} B")
-
-    churn = 30_000 if fast else 300_000
-    report.head(f"an empty claim after {churn:,} rows", "unpinned", "pinned", "multiple", "reach")
-    for label, name in ((OTHER, "theirs"), ("Airlock", "ours")):
-        free, pinned = (measure_empty_claims(name, churn, 60, pinned=it) for it in (False, True))
-        for what, number in (("", 1), *([(", once a minute", 0)] if name == "ours" else [])):
-            multiple, is_reach = pinned[number] / free[number], name == "ours" and number == 1
-            cells = (f"{it[number] * 1e3:.2f} ms" for it in (free, pinned))
-            reached = multiple < 5 if is_reach else None
-            report.row(label + what, *cells, f"{multiple:.2f}", 5 if is_reach else "", reached=reached)
-
-    if million:
-        tenths = measure_relay("ours", 100_000 if fast else 1_000_000, parts=10)
-        report.head("draining a million, entries a second")
-        for number, it in enumerate(tenths, 1):
-            report.row(f"tenth {number}", f"{it:,.0f}")
-        steady = min(tenths) / max(tenths)
-        report.row("the slowest beside the fastest", f"{steady:.2f}", "reach 0.8", reached=steady >= 0.8)
 
 
 if __name__ == "__main__":

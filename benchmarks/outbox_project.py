@@ -1,17 +1,23 @@
-"""The Django project that `outbox.py` measures, in all of its processes."""
+"""The Django project that `outbox.py` measures, in all of its processes, and the ways to publish from a transaction."""
 
 from __future__ import annotations
 
 import logging
 import os
 import secrets
+from functools import partial
+from time import perf_counter
+from typing import Any
 
 import django
 import structlog
 from celery import Celery
 from django.conf import settings
+from django.db import connection, transaction
 from django_celery_outbox import OutboxCelery
 from psycopg.conninfo import conninfo_to_dict
+
+import airlock
 
 REDIS = os.environ.get("AIRLOCK_TEST_REDIS", "redis://127.0.0.1:6379/0")
 POSTGRESQL = os.environ.get("AIRLOCK_TEST_POSTGRESQL", "postgresql://postgres@127.0.0.1:5432/postgres")
@@ -37,7 +43,7 @@ settings.configure(
     },
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
     AIRLOCK={"SCOPE": "airlock.integrations.outbox.OutboxScope", "OUTBOX": {}},
-    CELERY_OUTBOX_APP="outbox_project.theirs",
+    CELERY_OUTBOX_APP="outbox_project.other_app",
     # Neither is to pay for monitoring: by default the other one sends UDP packets, and logs to the terminal.
     MONITORING_METRICS_ENABLED=False,
     LOGGING_CONFIG=None,
@@ -50,12 +56,81 @@ def notify(order_id: int, retry: bool) -> None:
     """Nobody runs it."""
 
 
-def _task(app: Celery, queue: str) -> object:
+def _task(app: Celery, queue: str) -> Any:
     app.conf.task_default_queue = f"{RUN}.{queue}"
     return app.task(name="shop.notify", shared=False)(notify)
 
 
-plain = Celery("plain", broker=REDIS, set_as_current=False)
-theirs = OutboxCelery("theirs", broker=REDIS, set_as_current=False)
-ours = Celery("ours", broker=REDIS)
-notify_plain, notify_theirs, notify_ours = _task(plain, "plain"), _task(theirs, "theirs"), _task(ours, "ours")
+other_app = OutboxCelery("other", broker=REDIS, set_as_current=False)
+notify_plain = _task(Celery("plain", broker=REDIS, set_as_current=False), "plain")
+notify_theirs = _task(other_app, "theirs")
+notify_ours = _task(Celery("ours", broker=REDIS), "ours")
+
+
+class Transaction:
+    """A transaction with one INSERT of a project's own and some intents."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.began = perf_counter()
+        #: When the COMMIT had returned, and when the request would go on.
+        self.committed = self.ended = 0.0
+
+    def begin(self) -> None:
+        transaction.on_commit(self._note_commit)
+        with connection.cursor() as cursor:
+            cursor.execute("INSERT INTO shop_order (customer, total) VALUES (%s, %s)", ["Ada", 12])
+
+    def _note_commit(self) -> None:
+        self.committed = perf_counter()
+
+    def end(self) -> Transaction:
+        self.ended = perf_counter()
+        return self
+
+
+def without(intents: int) -> Transaction:
+    done = Transaction()
+    with transaction.atomic():
+        done.begin()
+    return done.end()
+
+
+def plain(intents: int) -> Transaction:
+    done = Transaction()
+
+    def delay(number: int) -> None:
+        done.ids.append(notify_plain.delay(number, retry=True).id)
+
+    with transaction.atomic():
+        done.begin()
+        for number in range(intents):
+            transaction.on_commit(partial(delay, number))
+    return done.end()
+
+
+def theirs(intents: int) -> Transaction:
+    done = Transaction()
+    with transaction.atomic():
+        done.begin()
+        for number in range(intents):
+            done.ids.append(notify_theirs.delay(number, retry=True).id)
+    return done.end()
+
+
+def ours(intents: int) -> Transaction:
+    done = Transaction()
+    with airlock.scope(), transaction.atomic():
+        done.begin()
+        for number in range(intents):
+            done.ids.append(airlock.enqueue(notify_ours, number, retry=True).id)
+    return done.end()
+
+
+def ours_by_relay(intents: int) -> Transaction:
+    """Without the fast path, as it is when the broker was down."""
+    settings.AIRLOCK["OUTBOX"]["FAST_PATH_SECONDS"] = 0
+    try:
+        return ours(intents)
+    finally:
+        settings.AIRLOCK["OUTBOX"].clear()

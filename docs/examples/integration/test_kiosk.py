@@ -1,5 +1,6 @@
 import airlock
 import pytest
+from airlock.ext import open_fates, refresh_fates
 
 import kiosk
 from airlock_kiosk import boundary
@@ -30,6 +31,15 @@ def test_abandoned_unit_of_work_drops_its_intents(posts):
 
     assert [str(intent) for intent in scope.rolled_back_intents] == ["pack(42)"]
     assert posts == [[("pack", (41,), "none")]]
+
+
+def test_what_is_open_can_be_asked_for():
+    with kiosk.unit_of_work():
+        (fate,) = open_fates()
+        assert fate.state == "open"
+
+    refresh_fates([fate])
+    assert fate.state == "kept"
 
 
 def test_messages_go_three_at_a_time_each_in_its_own_context(posts):

@@ -58,6 +58,7 @@ class Storing:
         self.prepared = []
         self.forgotten = []
         self.rolled_back = []
+        self.rolled_back = []
         self.dispatched = []
 
     def prepare(self, intent, fates):
@@ -98,7 +99,15 @@ def test_name_and_options_are_there_when_it_is_prepared(executor):
         intent = airlock.enqueue(print, 1, _name="shout", _dispatch_options={"loud": True})
         assert (intent.name, dict(intent.dispatch_options), intent.prepared) == ("shout", {"loud": True}, "stored 1")
 
-    assert intent.prepared is None  # nobody needs it any more
+
+def test_what_was_prepared_is_freed_when_it_is_dispatched_or_dropped(executor):
+    with airlock.scope(executor=executor):
+        dispatched = airlock.enqueue(print, 1)
+    with suppress(KeyError), airlock.scope(executor=executor):
+        dropped = airlock.enqueue(print, 2)
+        raise KeyError
+
+    assert dispatched.prepared is dropped.prepared is None
 
 
 def test_it_is_prepared_in_the_context_of_the_enqueue_call(executor, monkeypatch):

@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import pytest
 from django.contrib.sessions.models import Session
-from django.db import DatabaseError, OperationalError, connection, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.db.transaction import atomic
 from django.utils import timezone
 
@@ -115,14 +115,14 @@ def test_database_error_rolls_back_and_is_raised(ran):
 
 
 @every_database
-def test_other_error_rolls_back_and_is_raised_as_a_database_error(ran):
+def test_other_error_rolls_back_and_is_raised(ran):
     error = ValueError("no")
-    with pytest.raises(DatabaseError, match=r"rolled back before its COMMIT: no") as raised, atomic():
+    with pytest.raises(ValueError, match="no") as raised, atomic():
         save("a")
         before_commit(fails(error))
         transaction.on_commit(lambda: ran.append("committed"))
 
-    assert raised.value.__cause__ is error
+    assert raised.value is error
     with atomic():
         save("b")
     assert keys() == ["b"]
@@ -162,7 +162,7 @@ def test_interruption_on_a_connection_that_is_lost_is_raised(database):
 
 
 def test_effects_of_a_transaction_that_it_fails_are_dropped(ran):
-    with airlock.scope() as scope, suppress(DatabaseError), atomic():
+    with airlock.scope() as scope, suppress(ValueError), atomic():
         airlock.enqueue(ran.append, 1)
         before_commit(fails(ValueError()))
 

@@ -186,14 +186,20 @@ def test_scope_without_the_app_says_what_to_do():
         ("memory://", ["airlock.outbox.W003"]),
         ("filesystem://", ["airlock.outbox.W003"]),
         ("redis://127.0.0.1:1", []),
-        ("amqp://127.0.0.1:1", []),
-        ("", []),
+        ("amqp://127.0.0.1:1", ["airlock.outbox.W010"]),
+        ("", ["airlock.outbox.W010"]),
     ],
 )
 def test_broker_that_may_lose_what_it_accepted(app, url, ids):
     app.conf.broker_url = url
 
     assert found() == ids
+
+
+def test_confirmed_messages_of_rabbitmq(app):
+    app.conf.update(broker_url="amqp://127.0.0.1:1", broker_transport_options={"confirm_publish": True})
+
+    assert found() == []
 
 
 def test_messages_that_do_not_survive_a_restart_of_rabbitmq(app):

@@ -58,7 +58,6 @@ def payload():
 
 
 def test_message_is_made_in_the_context_of_the_enqueue_call(add, app, published, rows):
-    tenant = ContextVar("tenant", default="nobody")
     seen = []
 
     def stamp(headers, **_):
@@ -97,6 +96,31 @@ def test_arguments_changed_later_are_not_what_is_published(add, published):
         order["lines"].append(2)
 
     assert published() == [{"lines": [1]}]
+
+
+def test_arguments_changed_later_are_not_what_is_called(rows):
+    order = {"lines": [1]}
+    with airlock.scope(), atomic():
+        airlock.enqueue(note, order)
+        order["lines"].append(2)
+
+    assert calls == [(({"lines": [1]},), {})]
+
+
+tenant = ContextVar("tenant", default="nobody")
+
+
+def note_tenant():
+    calls.append(tenant.get())
+
+
+def test_callable_is_called_in_the_context_of_the_enqueue_call(rows):
+    with airlock.scope(), atomic():
+        token = tenant.set("acme")
+        airlock.enqueue(note_tenant)
+        tenant.reset(token)
+
+    assert calls == ["acme"]
 
 
 class Money:

@@ -517,6 +517,9 @@ def stopped_after(part):
 
     def work():
         try:
+            if connections["default"].vendor == "mysql":  # as it is without Django's default
+                with connections["default"].cursor() as cursor:
+                    cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             with connections["default"].execute_wrapper(stop):
                 Relay("default").step()
         finally:

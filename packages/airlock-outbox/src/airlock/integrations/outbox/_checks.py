@@ -114,6 +114,16 @@ def check_broker(**_: Any) -> list[checks.CheckMessage]:
         why = "deletes a message before its task has run"
     elif transport in _RABBITMQ and conf.task_default_delivery_mode in (1, "transient"):
         why = "is told to keep messages in memory, by task_default_delivery_mode"
+    if why is None and transport in _RABBITMQ and not (conf.broker_transport_options or {}).get("confirm_publish"):
+        return [
+            _warning(
+                10,
+                "RabbitMQ does not confirm canvases, nor tasks that override apply_async. Their entries are deleted "
+                "when the message was written to the connection, which may break.",
+                'Set broker_transport_options = {"confirm_publish": True}. If you have none of these, silence this '
+                "check.",
+            )
+        ]
     if why is None:
         return []
     return [

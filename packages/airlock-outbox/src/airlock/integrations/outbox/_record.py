@@ -55,8 +55,9 @@ class Record:
     def wait_for(self, fates: Iterable[Fate]) -> None:
         """Be written with the transactions that these fates are part of: by the one that commits last."""
         for transaction in {fate.transaction for fate in fates}:
-            if transaction.state == "open" and hasattr(transaction, "before_commit"):
-                transaction.before_commit(Writer).records[self] = None
+            before_commit = getattr(transaction, "before_commit", None)  # others than Django's have none
+            if transaction.state == "open" and before_commit is not None:
+                before_commit(Writer).records[self] = None
 
     def is_due_with(self, transaction: DjangoTransaction) -> bool:
         """Whether it is to be written by the COMMIT of a transaction."""

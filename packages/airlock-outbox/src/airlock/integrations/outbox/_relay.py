@@ -27,7 +27,7 @@ from airlock.integrations.outbox._fast_path import publish
 from airlock.integrations.outbox._pausing import paused_tasks
 from airlock.integrations.outbox._recording import UnreadablePayloadError, read
 from airlock.integrations.outbox._settings import options
-from airlock.integrations.outbox._table import DatabaseNow
+from airlock.integrations.outbox._table import DatabaseNow, delete
 from airlock.integrations.outbox.models import VERSION, Entry, InboxEntry
 
 if TYPE_CHECKING:
@@ -139,40 +139,41 @@ class Relay:
         if now - self._swept_at >= _SWEEP:
             self._swept_at = now
             self._nothing_at = self._reached = None
-        found = self._look()  # without a lock: on an empty table, MariaDB would lock out writers
-        if not found and self._reached is not None:
+        connection = connections[self.alias]
+        skips_locked = connection.features.has_select_for_update_skip_locked
+        # Without a lock: on an empty table, MariaDB would lock out writers.
+        batch = self._look(1 if skips_locked else options().batch_size)
+        if not batch and self._reached is not None:
             self._reached = None
-            found = self._look()
-        if not found:
+            batch = self._look(1 if skips_locked else options().batch_size)
+        if not batch:
             if self._nothing_at is None:
                 self._nothing_at = self._swept_at = now
             return []
-        self._reached = found[0][1]
-        batch = [entry_id for entry_id, _ in found]
-        connection = connections[self.alias]
+        self._reached = batch[0].due
         if connection.vendor == "mysql":  # under REPEATABLE READ it would lock out writers, too
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
         with transaction.atomic(using=self.alias):
-            if connection.features.has_select_for_update_skip_locked:
-                batch = [entry_id for entry_id, _ in self._look(skip_locked=True)]
-            # On other databases, of two relays that want the same, the second finds that it is not due any more.
-            claimed = self.due().order_by().filter(id__in=batch)
-            claimed.update(lease=self._lease, due=_end_of_lease(), attempts=F("attempts") + 1)
-        ours = Entry.objects.using(self.alias).filter(id__in=batch, lease=self._lease)
-        return list(ours.order_by("created"))
+            if skips_locked:
+                batch = self._look(options().batch_size, skip_locked=True)
+            claimed = self.due().order_by().filter(id__in=[entry.id for entry in batch])
+            count = claimed.update(lease=self._lease, due=_end_of_lease(), attempts=F("attempts") + 1)
+        if count < len(batch):
+            # Without SKIP LOCKED, of two relays that want the same, the second finds that it is not due any more.
+            ours = set(self._ours(batch).values_list("id", flat=True))
+            batch = [entry for entry in batch if entry.id in ours]
+        for entry in batch:
+            entry.attempts += 1
+        return sorted(batch, key=lambda entry: entry.created)
 
-    def _look(self, *, skip_locked: bool = False) -> list[tuple[Any, Any]]:
-        """A batch: ids, and since when they are due.
-
-        What a relay has left unfinished goes by itself: it may have killed the relay.
-        """
-        due = self.due().values_list("id", "due", "attempts", "lease")
+    def _look(self, count: int, *, skip_locked: bool = False) -> list[Entry]:
+        """A batch of what is due. What a relay has left unfinished goes by itself: it may have killed the relay."""
+        due = self.due()
         if skip_locked:
             due = due.select_for_update(skip_locked=True)
-        found = list(due[: options().batch_size])
-        batch = list(takewhile(lambda row: not row[2] or row[3] is None, found)) or found[:1]
-        return [row[:2] for row in batch]
+        found = list(due[:count])
+        return list(takewhile(lambda entry: not entry.attempts or entry.lease is None, found)) or found[:1]
 
     def age_of_oldest(self) -> float:
         """For how many seconds the oldest of what is due has been due."""
@@ -231,7 +232,7 @@ class Relay:
 
     def _delete(self, entries: Sequence[Entry]) -> None:
         if entries:
-            self._ours(entries).delete()
+            delete(self.alias, [str(entry.id) for entry in entries], self._lease)
             self.done["dispatched"] += len(entries)
 
     def _release(self, entries: Sequence[Entry]) -> None:

@@ -15,7 +15,7 @@ from airlock.integrations.outbox._waking import notify
 from airlock.integrations.outbox.models import VERSION, Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -29,7 +29,7 @@ class DatabaseNow(Func):
     """The time by the clock of the database, as all of its clients see it. SQLite has that of this machine."""
 
     template = "STATEMENT_TIMESTAMP()"
-    output_field = DateTimeField()
+    output_field: Any = DateTimeField()
 
     def as_mysql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
         return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **context)
@@ -76,6 +76,13 @@ def _adapted(value: UUID, connection: BaseDatabaseWrapper) -> Any:
     return value if connection.features.has_native_uuid_field else value.hex
 
 
+def _batches(ids: Iterable[str]) -> Iterator[list[str]]:
+    """A database takes only so many parameters."""
+    found = list(ids)
+    for begin in range(0, len(found), _ROWS):
+        yield found[begin : begin + _ROWS]
+
+
 def _ours(alias: str, ids: Iterable[str], lease: UUID) -> Any:
     return Entry.objects.using(alias).filter(id__in=list(ids), lease=lease)
 
@@ -83,32 +90,36 @@ def _ours(alias: str, ids: Iterable[str], lease: UUID) -> Any:
 def delete(alias: str, ids: Iterable[str], lease: UUID) -> None:
     """Delete entries, if they are still ours."""
     connection = connections[alias]
-    found = list(ids)
     with connection.cursor() as cursor:  # as SQL of our own, too: a request waits for it
-        for begin in range(0, len(found), _ROWS):
-            batch = [_adapted(UUID(entry_id), connection) for entry_id in found[begin : begin + _ROWS]]
+        for batch in _batches(ids):
             marks = ", ".join(["%s"] * len(batch))
             statement = f"DELETE FROM airlock_outbox WHERE lease = %s AND id IN ({marks})"  # noqa: S608
-            cursor.execute(statement, [_adapted(lease, connection), *batch])
+            cursor.execute(statement, [_adapted(value, connection) for value in (lease, *map(UUID, batch))])
 
 
 def let_go(alias: str, ids: Iterable[str], lease: UUID) -> None:
     """Leave entries to the relay, if they are still ours."""
-    _ours(alias, ids, lease).update(held=False, lease=None, due=DatabaseNow())
+    for batch in _batches(ids):
+        _ours(alias, batch, lease).update(held=False, lease=None, due=DatabaseNow())
     notify(alias)
 
 
 def decide(alias: str, ids: Iterable[str], lease: UUID) -> None:
     """Note that the scope of entries has flushed, if they are still ours."""
-    _ours(alias, ids, lease).update(held=False)
+    for batch in _batches(ids):
+        _ours(alias, batch, lease).update(held=False)
 
 
-def renew(alias: str, ids: Sequence[str], lease: UUID, seconds: float) -> set[str]:
+def renew(alias: str, ids: Iterable[str], lease: UUID, seconds: float) -> set[str]:
     """Hold entries for so many seconds more. Returns which of them are still ours."""
-    renewed = _ours(alias, ids, lease).update(due=DatabaseNow() + timedelta(seconds=seconds))
-    if renewed == len(ids):
-        return set(ids)
-    return {str(entry_id) for entry_id in _ours(alias, ids, lease).values_list("id", flat=True)}
+    ours: set[str] = set()
+    for batch in _batches(ids):
+        renewed = _ours(alias, batch, lease).update(due=DatabaseNow() + timedelta(seconds=seconds))
+        if renewed == len(batch):
+            ours.update(batch)
+        else:
+            ours.update(map(str, _ours(alias, batch, lease).values_list("id", flat=True)))
+    return ours
 
 
 _token = uuid4()

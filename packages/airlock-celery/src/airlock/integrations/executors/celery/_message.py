@@ -67,10 +67,9 @@ class Message:
         Raises:
             kombu.exceptions.OperationalError: if the broker cannot be reached.
         """
-        retrying = {
-            "retry": self.app.conf.task_publish_retry if retry is None else retry,
-            "retry_policy": {**self.app.conf.task_publish_retry_policy, **(retry_policy or {})},
-        }
+        retrying: dict[str, Any] = {"retry": self.app.conf.task_publish_retry if retry is None else retry}
+        if retrying["retry"]:
+            retrying["retry_policy"] = {**self.app.conf.task_publish_retry_policy, **(retry_policy or {})}
         with self.app.producer_or_acquire(producer) as publisher:
             connection = publisher.connection
             known = connection.recoverable_connection_errors + connection.recoverable_channel_errors

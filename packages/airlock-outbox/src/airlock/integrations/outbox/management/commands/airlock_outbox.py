@@ -122,9 +122,10 @@ class Command(BaseCommand):
 
     def _discard(self, aliases: list[str], given: dict[str, Any]) -> None:
         chosen = _chosen(given, Q(due__isnull=True) if given["parked"] else None, "--parked")
-        free = {alias: chosen.using(alias).filter(FREE) for alias in aliases}
-        if self._may_discard(sum(entries.count() for entries in free.values()), given):
-            self._say_of_chosen("discarded", aliases, given, {alias: discard(free[alias]) for alias in aliases})
+        count = sum(chosen.using(alias).filter(FREE).count() for alias in aliases)
+        if self._may_discard(count, given):
+            counts = {alias: discard(chosen.using(alias)) for alias in aliases}
+            self._say_of_chosen("discarded", aliases, given, counts)
 
     def _say_of_chosen(self, done: str, aliases: list[str], given: dict[str, Any], counts: dict[str, int]) -> None:
         count = sum(counts.values())
