@@ -43,6 +43,7 @@ class Message:
         self.task = task
         self.task_id = task_id
         self._publications = publications
+        self._json: str | None = None
 
     def apply_async(
         self,
@@ -92,7 +93,9 @@ class Message:
 
     def to_json(self) -> str:
         """The message as text."""
-        return json.dumps({"task": self.task, "task_id": self.task_id, "publications": self._publications})
+        if self._json is None:
+            self._json = json.dumps({"task": self.task, "task_id": self.task_id, "publications": self._publications})
+        return self._json
 
     @classmethod
     def from_json(cls, text: str, app: Celery | None = None) -> Message:
