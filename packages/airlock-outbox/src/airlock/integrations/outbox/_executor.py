@@ -8,7 +8,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from celery.canvas import Signature
-from django.db import connections, router
+from django.db import connections, router, transaction
+from kombu.exceptions import OperationalError as BrokerError
 
 from airlock import Intent, OutcomeUnknown
 from airlock.ext import dispatch_one, refresh_fates, run_in_context
@@ -105,10 +106,12 @@ class OutboxExecutor:
         return outcomes
 
     def _dispatch_written(self, intents: list[Intent]) -> list[Outcome]:
-        records = _still_ours([record for record in map(_record_of, intents) if record is not None])
+        records = [record for record in map(_record_of, intents) if record is not None]
         left = dict.fromkeys(records)
         done: list[Record] = []
         try:
+            records = _still_ours(records)
+            left = dict.fromkeys(records)
             for is_for_broker, run in groupby(_not_paused(records), self._is_for_broker):
                 if is_for_broker:
                     self._publish(list(run), done, left)
@@ -144,7 +147,7 @@ class OutboxExecutor:
             breaker.failed(f"it did not answer for {budget} seconds")
             _holds.remove(records)  # if the thread never ends, a relay takes them when their hold does
             return
-        count = _count_and_tell(outcomes)
+        count = _count_and_tell(records, outcomes)
         done += records[:count]
         left.update(dict.fromkeys(records[count:]))
 
@@ -163,10 +166,7 @@ class OutboxExecutor:
             error = outcome.error if isinstance(outcome, OutcomeUnknown) else outcome
             if not isinstance(error, Exception):
                 raise error
-            if goes_to_broker:
-                breaker.failed(error)
-            else:
-                logger.error("%s failed and is left to the relay", record.intent, exc_info=error)
+            _tell_of_failure(record.intent, error)
             return
 
 
@@ -210,8 +210,11 @@ def _write_unwritten(records: Iterable[Record]) -> None:
     if connection.in_atomic_block or not connection.get_autocommit() or not may_have_entries(alias):
         return
     try:
-        write(alias, unwritten)
+        with transaction.atomic(using=alias):  # all of them, or none
+            write(alias, unwritten)
     except Exception:
+        for record in unwritten:
+            record.alias = None
         logger.exception("The outbox could not record %s intents, which are dispatched all the same", len(unwritten))
 
 
@@ -232,17 +235,25 @@ def _still_ours(records: list[Record]) -> list[Record]:
     return [record for record in records if record not in lost]
 
 
-def _count_and_tell(outcomes: list[Outcome]) -> int:
+def _count_and_tell(records: list[Record], outcomes: list[Outcome]) -> int:
     """How many went well, before the first that did not."""
     failure = next((outcome for outcome in outcomes if outcome is not None), None)
     if failure is None:
         breaker.succeeded()
         return len(outcomes)
-    breaker.failed(failure.error if isinstance(failure, OutcomeUnknown) else failure)
-    return outcomes.index(failure)
+    number = outcomes.index(failure)
+    _tell_of_failure(records[number].intent, failure.error if isinstance(failure, OutcomeUnknown) else failure)
+    return number
+
+
+def _tell_of_failure(intent: Intent, error: BaseException) -> None:
+    if isinstance(error, BrokerError | OSError):
+        breaker.failed(error)
+    else:
+        logger.error("%s failed and is left to the relay", intent, exc_info=error)
 
 
 def _finish_late(records: list[Record], outcomes: list[Outcome]) -> None:
-    count = _count_and_tell(outcomes)
+    count = _count_and_tell(records, outcomes)
     _holds.finish(records[:count], _table.delete)
     _holds.finish(records[count:], _table.let_go)

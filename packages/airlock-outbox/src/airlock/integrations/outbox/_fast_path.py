@@ -58,11 +58,11 @@ class Publication(threading.Thread):
             self._outcomes = [error]
         with self._lock:
             self._done.set()
-        if self._is_late:
-            try:
+        try:
+            if self._is_late:
                 self._when_late(self._outcomes)
-            finally:
-                connections.close_all()
+        finally:
+            connections.close_all()  # those of this thread, if somebody's code has opened any
 
     def outcomes_within(self, seconds: float) -> list[Outcome] | None:
         """Wait for the outcomes for so long at most. `None` if that is not enough."""

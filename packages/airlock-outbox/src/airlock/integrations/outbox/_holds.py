@@ -5,21 +5,24 @@ It renews the holds of scopes that live long, and does what could not be done at
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
 import time
 from collections import defaultdict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections
 
 from airlock.integrations.outbox import _table
 from airlock.integrations.outbox._settings import options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from uuid import UUID
 
     from airlock.integrations.outbox._record import Record
@@ -37,6 +40,8 @@ class _Holds:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.thread: threading.Thread | None = None
+        #: Wakes the thread, for what is unfinished.
+        self.is_due = threading.Event()
         #: Their holds are renewed, as long as somebody has their intents, and may still decide.
         self.undecided: WeakSet[Record] = WeakSet()
         #: What is still to be done about entries.
@@ -45,21 +50,23 @@ class _Holds:
     def see_to(self) -> None:
         """Have the thread run; with the lock held."""
         if self.thread is None:
-            self.thread = threading.Thread(target=self.look_for_ever, name="airlock-outbox-holds", daemon=True)
-            self.thread.start()
+            thread = threading.Thread(target=self.look_for_ever, name="airlock-outbox-holds", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the process has too many; the next one to hold something tries again
+                logger.exception("Nobody looks after what this process has in the outbox")
+            else:
+                self.thread = thread
 
     def look_for_ever(self) -> None:
         while True:
-            time.sleep(options().hold_seconds / _LOOKS)
+            self.is_due.wait(options().hold_seconds / _LOOKS)
+            self.is_due.clear()
             with self.lock:
                 if not (self.undecided or self.unfinished):
                     self.thread = None
                     return
-            try:
-                self.look()
-            except Exception:
-                logger.warning("The outbox cannot be reached", exc_info=True)
-            connections.close_all()
+            self.look()
 
     def look(self) -> None:
         hold = options().hold_seconds
@@ -68,14 +75,26 @@ class _Holds:
             old = [record for record in self.undecided if record.held_until < soon]
             unfinished = dict(self.unfinished)
         for alias, records in by_alias(old).items():
-            renew(alias, records)
+            with _logging(alias):
+                renew(alias, records)
         for statement in set(unfinished.values()):
             records = [record for record in unfinished if unfinished[record] is statement]
             for alias, of_alias in by_alias(records).items():
-                _do(statement, alias, of_alias)
-                with self.lock:
-                    for record in of_alias:
-                        self.unfinished.pop(record, None)
+                with _logging(alias):
+                    _do(statement, alias, of_alias)
+                    with self.lock:
+                        for record in of_alias:
+                            self.unfinished.pop(record, None)
+        with _logging("all databases"):
+            connections.close_all()
+
+
+@contextmanager
+def _logging(alias: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        logger.warning("The outbox on %r cannot be reached", alias, exc_info=True)
 
 
 _holds = _Holds()
@@ -104,11 +123,23 @@ def finish(records: Iterable[Record], statement: Statement) -> None:
             if not connections[alias].in_atomic_block:  # with whose transaction it might be rolled back
                 _do(statement, alias, written)
                 continue
+        except SynchronousOnlyOperation:
+            pass  # on an event loop, which is not to wait for it
         except Exception:
             logger.exception("The outbox on %r could not be told what became of its entries, yet", alias)
         with _holds.lock:
             _holds.unfinished.update(dict.fromkeys(written, statement))
             _holds.see_to()
+            _holds.is_due.set()
+
+
+def _finish_at_exit() -> None:
+    """Do what is left to be done, as the thread ends with the process."""
+    if _holds.unfinished:
+        _holds.look()
+
+
+atexit.register(_finish_at_exit)
 
 
 def _do(statement: Statement, alias: str, records: Iterable[Record]) -> None:

@@ -16,7 +16,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
-from django.db import InterfaceError, OperationalError, connections, router, transaction
+from django.db import InterfaceError, InternalError, OperationalError, connections, router, transaction
 from django.db.models import F
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
@@ -24,7 +24,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from airlock import OutcomeUnknown
 from airlock.integrations.executors.celery import CeleryExecutor, Message
 from airlock.integrations.outbox._fast_path import publish
-from airlock.integrations.outbox._pausing import paused_tasks
+from airlock.integrations.outbox._pausing import REMEMBERED, paused_tasks
 from airlock.integrations.outbox._recording import UnreadablePayloadError, read
 from airlock.integrations.outbox._settings import options
 from airlock.integrations.outbox._table import DatabaseNow, delete
@@ -40,8 +40,9 @@ logger = logging.getLogger("airlock")
 
 #: How often a relay looks at the whole table, and not only at what has become due lately, in seconds.
 _SWEEP = 60
-#: How long the statement that makes an entry due may take, in seconds, for it to be found before the next sweep.
-_MARGIN = 2
+#: How long the statement that makes an entry due may take, in seconds, for it to be found before the next sweep: also if
+#: the relay does not know yet that its task is not paused any more.
+_MARGIN = REMEMBERED + 2
 #: The shortest sleep of a relay that found nothing, in seconds. It doubles up to `POLL_SECONDS`.
 _SHORTEST_SLEEP = 0.02
 #: The shortest and the longest sleep of a relay that waits for a broker or a database, in seconds.
@@ -155,6 +156,9 @@ class Relay:
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
         with transaction.atomic(using=self.alias):
+            if connection.vendor == "postgresql":  # under SERIALIZABLE, relays would make each other fail
+                with connection.cursor() as cursor:
+                    cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
             if skips_locked:
                 batch = self._look(options().batch_size, skip_locked=True)
             claimed = self.due().order_by().filter(id__in=[entry.id for entry in batch])
@@ -243,7 +247,7 @@ class Relay:
         if entry.attempts >= options().max_attempts:
             self._park(entry, why)
             return
-        longest = min(options().max_backoff_seconds, options().backoff_seconds * 2 ** (entry.attempts - 1))
+        longest = min(options().max_backoff_seconds, options().backoff_seconds * 2 ** min(entry.attempts - 1, 30))
         # Not all at once, whatever made them fail at once.
         wait = longest * random.uniform(0.5, 1)  # noqa: S311 - no secret
         logger.warning("%s failed, and is tried again in %.0f s: %s", entry, wait, why)
@@ -261,13 +265,14 @@ def _end_of_lease() -> Any:
 
 
 def _first_batch(work: list[Work]) -> list[Work]:
-    """The messages that one executor may publish together, or one call."""
+    """The messages that one executor may publish together, or one call, or one message that has failed before."""
     executor = work[0].executor
-    return list(takewhile(lambda item: _is_message(item) and item.executor is executor, work)) or work[:1]
+    return list(takewhile(lambda item: _is_fresh_message(item) and item.executor is executor, work)) or work[:1]
 
 
-def _is_message(item: Work) -> bool:
-    return isinstance(item.intent.task, Message)
+def _is_fresh_message(item: Work) -> bool:
+    # On RabbitMQ, one that is refused can take down those beside it: for want of its exchange, for example.
+    return isinstance(item.intent.task, Message) and not item.entry.error
 
 
 def _text_of(error: Exception) -> str:
@@ -297,8 +302,12 @@ def broker_error(executor: CeleryExecutor) -> BrokerDownError | None:
 
 
 def databases() -> list[str]:
-    """The aliases that the routers of the project allow the table on."""
-    return [alias for alias in connections if router.allow_migrate_model(alias, Entry)]
+    """The aliases that the routers of the project allow the table on, but for replicas, which are mirrors in tests."""
+    return [
+        connection.alias
+        for connection in connections.all()
+        if router.allow_migrate_model(connection.alias, Entry) and not connection.settings_dict["TEST"].get("MIRROR")
+    ]
 
 
 def drain(
@@ -351,7 +360,8 @@ def run(relays: Sequence[Relay], waker: Waker) -> None:
             else:
                 waker.sleep(idle)
                 idle = min(idle * 2, options().poll_seconds)
-        except (BrokerDownError, OperationalError, InterfaceError) as error:
+        # Internal: of a PostgreSQL that is read-only, as after a failover.
+        except (BrokerDownError, OperationalError, InterfaceError, InternalError) as error:
             if not pause:
                 logger.error("The relay waits: %s", error)  # noqa: TRY400 - a traceback would say no more
             pause = _wait_out(error, relays, waker, pause)

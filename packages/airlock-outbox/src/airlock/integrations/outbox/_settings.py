@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -76,6 +76,8 @@ def problems(given: Mapping[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
+#: What the column takes, with some to spare.
+_MOST_ATTEMPTS = 30_000
 #: Those that may be zero.
 _MAY_BE_ZERO = {"FAST_PATH_SECONDS"}
 
@@ -86,7 +88,8 @@ def _is_right(key: str, value: Any, default: object) -> bool:
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
     kinds = int if key in ("BATCH_SIZE", "MAX_ATTEMPTS") else (int, float)
-    return isinstance(value, kinds) and (0 < value < math.inf or (value == 0 and key in _MAY_BE_ZERO))
+    largest = _MOST_ATTEMPTS if key == "MAX_ATTEMPTS" else sys.float_info.max
+    return isinstance(value, kinds) and (0 < value <= largest or (value == 0 and key in _MAY_BE_ZERO))
 
 
 def _right(key: str, default: object) -> str:
@@ -94,4 +97,6 @@ def _right(key: str, default: object) -> str:
         return '"dispatch" or "park"'
     if isinstance(default, bool):
         return "True or False"
+    if key == "MAX_ATTEMPTS":
+        return f"a positive whole number up to {_MOST_ATTEMPTS}, such as {default}"
     return f"a positive number, such as {default}"
