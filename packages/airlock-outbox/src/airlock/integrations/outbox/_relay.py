@@ -40,8 +40,8 @@ logger = logging.getLogger("airlock")
 
 #: How often a relay looks at the whole table, and not only at what has become due lately, in seconds.
 _SWEEP = 60
-#: How long the statement that makes an entry due may take, in seconds, for it to be found before the next sweep: also if
-#: the relay does not know yet that its task is not paused any more.
+#: How long the statement that makes an entry due may take, in seconds, for it to be found before the next sweep; or how
+#: long it may take a relay to hear that a task is not paused any more.
 _MARGIN = REMEMBERED + 2
 #: The shortest sleep of a relay that found nothing, in seconds. It doubles up to `POLL_SECONDS`.
 _SHORTEST_SLEEP = 0.02
