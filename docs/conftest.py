@@ -50,7 +50,7 @@ PAGES = {
     "plain": ["index", "installation", "quickstart", "policies", "nesting", "testing", "extending", "api", "changelog"],
     "celery": ["celery", "task-wrapper", "celery-outcomes", "migration"],
     "django": ["django", "comparison"],
-    "outbox": ["outbox", "outbox-operations"],
+    "outbox": ["outbox", "outbox-operations", "outbox-crash-test"],
 }
 
 #: What is set up for each snippet of such a page. Snippets in comments find it under these names.
