@@ -32,6 +32,12 @@ def publish(executor: Any, intents: Sequence[Intent]) -> list[Outcome]:
     return outcomes
 
 
+#: How many publications may be late at a time. A broker that never answers would collect threads otherwise.
+_MOST_LATE = 5
+
+_late: set[Publication] = set()
+
+
 class Publication(threading.Thread):
     """Publishes intents in a thread of its own.
 
@@ -62,6 +68,7 @@ class Publication(threading.Thread):
             if self._is_late:
                 self._when_late(self._outcomes)
         finally:
+            _late.discard(self)
             connections.close_all()  # those of this thread, if somebody's code has opened any
 
     def outcomes_within(self, seconds: float) -> list[Outcome] | None:
@@ -71,6 +78,8 @@ class Publication(threading.Thread):
         finally:
             with self._lock:
                 self._is_late = not self._done.is_set()
+                if self._is_late:
+                    _late.add(self)
         return None if self._is_late else self._outcomes
 
 
@@ -84,9 +93,12 @@ class Breaker:
         """Know nothing of the broker."""
         self._lock = threading.Lock()
         self._retry_at: float | None = None
+        _late.clear()
 
     def allows(self) -> bool:
         """Whether to try. While the broker is down, one may at a time."""
+        if len(_late) >= _MOST_LATE:
+            return False
         with self._lock:
             if self._retry_at is None:
                 return True
