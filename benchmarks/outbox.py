@@ -67,6 +67,7 @@ def measure_latency(rounds: int) -> dict[str, list[float]]:
     """The times from COMMIT to broker, with relays that run as they do by default."""
     ways: list[Callable[[int], Transaction]] = [plain, theirs, ours, ours_by_relay]
     committed: dict[str, tuple[str, float]] = {}
+    arrived: dict[str, float] = {}
     spawn = multiprocessing.get_context("spawn")
     mine, its = spawn.Pipe()
     watcher = spawn.Process(target=watch, args=(its,), daemon=True)
@@ -80,7 +81,10 @@ def measure_latency(rounds: int) -> dict[str, list[float]]:
                     done = way(1)
                     committed[done.ids[0]] = way.__name__, done.committed
                 time.sleep(random.uniform(0.03, 0.09))
-            arrived = wait_for(mine, committed)
+                while mine.poll():  # else the pipe fills, and the watcher waits
+                    task_id, at = mine.recv()
+                    arrived[task_id] = at
+            arrived |= wait_for(mine, committed.keys() - arrived.keys())
     finally:
         watcher.kill()
         watcher.join()
