@@ -72,11 +72,11 @@ class OutboxExecutor:
         _holds.finish(undecided, _table.let_go)
         _holds.finish([record for record in records if record not in undecided], _table.delete)
 
-    def let_go(self, intents: Iterable[Intent], fates: tuple[Fate, ...], /) -> None:
+    def decide(self, intents: Iterable[Intent], fates: tuple[Fate, ...], /) -> None:
         """Note that their scope has flushed, and that they hang on these fates, too."""
         records = [record for record in map(_record_of, intents) if record is not None]
         for record in records:
-            record.is_let_go = True
+            record.is_decided = True
             record.fates += fates
             record.wait_for(fates)
         if options().orphans == "park":  # else it makes no difference what becomes of them

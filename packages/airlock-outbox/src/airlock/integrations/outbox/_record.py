@@ -30,7 +30,7 @@ class Record:
         "held_until",
         "intent",
         "is_forgotten",
-        "is_let_go",
+        "is_decided",
         "message",
         "payload",
         "transaction",
@@ -48,7 +48,7 @@ class Record:
         #: Until when nobody else takes that, by the monotonic clock.
         self.held_until = 0.0
         #: Whether its scope has flushed.
-        self.is_let_go = False
+        self.is_decided = False
         #: Whether it will not be dispatched.
         self.is_forgotten = False
 

@@ -49,5 +49,5 @@ class OutboxScope(DjangoScope):
         super().__init__(policy, executor=self.outbox_executor)
 
     def dispatch_all(self, intents: Sequence[Intent]) -> None:
-        self.outbox_executor.let_go(intents, open_fates() if self.transactional else ())
+        self.outbox_executor.decide(intents, open_fates() if self.transactional else ())
         super().dispatch_all(intents)

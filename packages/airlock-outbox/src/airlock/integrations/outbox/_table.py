@@ -70,7 +70,7 @@ def insert(alias: str, records: Sequence[Record], lease: UUID, seconds: float) -
             for number, record in batch:
                 created = adapt_time(now + timedelta(microseconds=number))
                 params += (_adapted(UUID(record.intent.id), connection), created, *due_params)
-                params += (not record.is_let_go, record.intent.full_name[:255], record.payload)
+                params += (not record.is_decided, record.intent.full_name[:255], record.payload)
             values = ", ".join([row] * len(batch))
             cursor.execute(f"INSERT INTO airlock_outbox {columns} VALUES {values}", params)  # noqa: S608
 
