@@ -254,6 +254,20 @@ def test_broken_setting_is_improperly_configured_in_use(settings, given, check_i
     assert all(words in str(raised.value) for words in problem + hint)
 
 
+def test_what_a_scope_class_says_itself_is_a_check_error(settings):
+    class Unready(DjangoScope):
+        def __init__(self, policy=None, *, executor=None):
+            raise ImproperlyConfigured("It has no tables. Run migrate.")
+
+    settings.AIRLOCK = {"SCOPE": Unready}
+    (message,) = messages()
+
+    assert message.id == "airlock.E005"
+    assert "It has no tables. Run migrate." in message.msg
+    with pytest.raises(ImproperlyConfigured, match=r"^It has no tables. Run migrate.$"):
+        airlock.scope()
+
+
 def test_everything_that_is_wrong_is_said_at_once(settings):
     settings.AIRLOCK = {"EXECUTER": 1, "EXECUTOR": 2, "POLICY": "a.b", "CAPTURE_ORIGIN": 1}
 

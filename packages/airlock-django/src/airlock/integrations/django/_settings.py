@@ -105,6 +105,14 @@ def problems() -> Iterator[BrokenSettingError]:
             _make_scope(**_scope_kwargs(given))
         except BrokenSettingError as problem:
             broken.append(problem)
+        except ImproperlyConfigured as error:  # what a scope class says itself
+            broken.append(
+                BrokenSettingError(
+                    "airlock.E005",
+                    f"AIRLOCK['SCOPE'] makes no scope: {error}",
+                    "Do what it says, or set another SCOPE.",
+                )
+            )
     yield from broken
 
 
