@@ -115,8 +115,8 @@ def test_log_on_flush_logs_each_intent_when_it_goes_out(caplog):
         unknown = airlock.enqueue(notify_warehouse)
         assert caplog.records == []
     lines = [
-        f"Flushing send_email() (id {intent.id}, enqueued at views.py:12)",
-        f"Flushing notify_warehouse() (id {unknown.id}, enqueued at unknown origin)",
+        f"Flushing send_email (id {intent.id}, enqueued at views.py:12)",
+        f"Flushing notify_warehouse (id {unknown.id}, enqueued at unknown origin)",
     ]
     assert caplog.record_tuples == [(name, logging.INFO, line) for line in lines for name in ("airlock", "shop")]
 

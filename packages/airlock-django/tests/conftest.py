@@ -155,5 +155,5 @@ def ran():
 @pytest.fixture
 def log(caplog):
     """What was logged to `airlock`."""
-    caplog.set_level(logging.DEBUG, logger="airlock")
+    caplog.set_level(logging.INFO, logger="airlock")
     return caplog

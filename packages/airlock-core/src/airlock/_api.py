@@ -7,6 +7,7 @@ from contextvars import copy_context
 from itertools import count
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
+from airlock import _events
 from airlock._configuration import get_configuration
 from airlock._context import JUDGING, call_in, current, ended_error, innermost_open, judging_error, no_scope_error
 from airlock._fates import sources
@@ -16,9 +17,9 @@ from airlock._scope import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextvars import Context
 
     from airlock._executors import Executor
-    from airlock._fates import Fate
     from airlock._policies import Policy
 
 _P = ParamSpec("_P")
@@ -131,17 +132,23 @@ def enqueue(
     own.append(intent)
     if scope._state != "active" and not scope._was_in_time(intent, own):  # type: ignore[unreachable]
         raise ended_error(full_name_of(task), scope)
+    if _events.listeners or scope._is_logged:
+        _events.tell([_events.Event("enqueued", intent, scope._label)])
     if scope._prepare is not None:
-        _prepare(scope._prepare, intent, own)
+        _prepare(scope, intent, intent._context, own)
     return intent
 
 
-def _prepare(prepare: Callable[[Intent, tuple[Fate, ...]], object], intent: Intent, own: list[Intent]) -> None:
+def _prepare(scope: Scope, intent: Intent, context: Context, own: list[Intent]) -> None:
     try:
-        intent._details = intent._details._replace(prepared=prepare(intent, intent._fates))
-    except BaseException:
+        prepared = context.run(scope._prepare, intent, intent._fates)
+        intent._details = intent._details._replace(prepared=prepared)
+    except BaseException as error:
         own.remove(intent)
         intent._details = intent._details._replace(prepared=None)
+        if _events.listeners or scope._is_logged:
+            why = f"refused by the executor: {type(error).__name__}"
+            _events.tell([_events.Event("failed", intent, scope._label, why, error=error, is_raised=True)])
         raise
 
 

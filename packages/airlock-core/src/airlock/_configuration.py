@@ -13,6 +13,7 @@ from airlock._policies import check_policy
 
 if TYPE_CHECKING:
     from airlock._executors import Executor
+    from airlock._intent import Intent
     from airlock._policies import Policy
     from airlock._scope import Scope
 
@@ -37,6 +38,8 @@ class Configuration:
     capture_origin: bool = False
     #: What brings along what does not live in context variables.
     carriers: tuple[Carrier, ...] = ()
+    #: Shows an intent with its arguments, for the log and for tools. `None` is `str`.
+    redactor: Callable[[Intent], str] | None = None
 
 
 _UNCHANGED: Any = object()
@@ -58,6 +61,7 @@ def configure(
     scope_kwargs: Mapping[str, Any] = _UNCHANGED,
     capture_origin: bool = _UNCHANGED,
     carriers: Iterable[Carrier] = _UNCHANGED,
+    redactor: Callable[[Intent], str] | None = _UNCHANGED,
 ) -> None:
     """Set process-wide defaults. What is not given stays as it is. Explicit arguments to `scope()` always win.
 
@@ -70,6 +74,7 @@ def configure(
         capture_origin: record the `file:line` of every `enqueue` call as the intent's `origin`.
         carriers: bring along what does not live in context variables, such as the tenant of a database connection.
             Each is called at `enqueue` and returns a context manager, which is entered around the dispatch.
+        redactor: shows an intent, for the log and for tools, where its arguments must not be seen; `None` for `str`.
 
     Raises:
         TypeError: if the policy, the executor or a carrier is of the wrong kind.

@@ -109,8 +109,8 @@ def call_in(context: EnqueueContext, function: Callable[..., _T], *args: Any) ->
 
 def judging_error(what: str) -> PolicyEnqueueError:
     return PolicyEnqueueError(
-        f"{what} was asked for inside a policy. Policies judge intents and cause none: "
-        "enqueue it where the judged intent was enqueued."
+        f"{what} was asked for inside a policy, or by who listens to events. These judge intents or watch them, and "
+        "cause none: enqueue it where the judged intent was enqueued."
     )
 
 

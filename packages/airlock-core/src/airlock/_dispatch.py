@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from itertools import chain, repeat
-from typing import TYPE_CHECKING
+from time import time_ns
+from typing import TYPE_CHECKING, Any
 
-from airlock import _context, _fates
+from airlock import _context, _events, _fates
 from airlock._context import JUDGING, call_in
+from airlock._events import Event, tell
 from airlock._executors import OutcomeUnknown, carry_out, carry_out_many, forget, interrupts
 from airlock._policies import first_refusing
-from airlock._trace import tell_failed, tell_not_dispatched, where
+from airlock._trace import where
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from airlock._executors import Outcome
     from airlock._fates import Fate, Transaction
     from airlock._intent import Intent
+    from airlock._policies import Policy
     from airlock._scope import Scope
-
-_ROLLED_BACK = "rolled back with their transaction"
 
 # What is kept of failures: not their tracebacks, which refer to the scope and all that was around the flush.
 _FAILED = Exception()
@@ -31,8 +32,9 @@ class Dispatch:
 
     def __init__(self, scope: Scope, intents: Sequence[Intent]) -> None:
         # Not the scope itself, which refers to this.
-        self._scope_name = type(scope).__name__
+        self._scope_class, self._scope_number = type(scope), scope._number
         self._executor = scope._executor
+        self._is_logged = scope._is_logged
         self._on_error = scope.dispatch_errors
         self._is_transactional = scope.transactional
         self._forks = _context.forks
@@ -71,28 +73,43 @@ class Dispatch:
 
     def allowed(self) -> Sequence[Intent]:
         """Those that were not rolled back, and that every policy allows."""
-        missing: dict[str, list[Intent]] = {}
         if _fates.sources:
             _fates.refresh(self.due)
-            missing[_ROLLED_BACK] = self._rolled_back = [intent for intent in self.due if _fates.is_gone(intent)]
+            self._rolled_back = [intent for intent in self.due if _fates.is_gone(intent)]
             self.due = [intent for intent in self.due if not _fates.is_gone(intent)]
+        dropped: dict[Intent, Policy] = {}
         try:
             for intent in [intent for intent in self.due if intent._judges.every]:
                 refusing = call_in(JUDGING, first_refusing, intent._judges.every, intent)
                 if refusing is not None:
-                    missing.setdefault(f"dropped by {refusing!r}", []).append(intent)
+                    dropped[intent] = refusing
         finally:  # also if a policy raises
-            if any(missing.values()):
-                self.due = self._without(missing)
+            self.due = self._without(dropped)
         return self.due
 
-    def _without(self, missing: dict[str, list[Intent]]) -> list[Intent]:
-        """What is left to dispatch, when the log was told what will not be."""
-        not_due = {intent for intents in missing.values() for intent in intents}
-        for why, intents in missing.items():
-            forget(self._executor, intents, rolled_back=why == _ROLLED_BACK)
-        tell_not_dispatched(self._scope_name, missing)
-        return [intent for intent in self.due if intent not in not_due]
+    def _without(self, dropped: dict[Intent, Policy]) -> Sequence[Intent]:
+        """What is left to dispatch, when all were told of what will not be."""
+        if not (dropped or self._rolled_back):
+            return self.due
+        forget(self._executor, self._rolled_back, rolled_back=True)
+        forget(self._executor, list(dropped))
+        tell(
+            [
+                *self._events_of_rollback(self._rolled_back),
+                *(
+                    Event("dropped", intent, self._scope_label(), f"dropped by {policy!r}", policy)
+                    for intent, policy in dropped.items()
+                ),
+            ]
+        )
+        return [intent for intent in self.due if intent not in dropped]
+
+    def _events_of_rollback(self, intents: Iterable[Intent], *others: Fate) -> list[Event]:
+        label = self._scope_label()
+        return [Event("rolled_back", intent, label, _fates.why_gone(intent, *others)) for intent in intents]
+
+    def _scope_label(self) -> str:
+        return f"{self._scope_class.__name__} {self._scope_number}"
 
     # -- Then: when -------------------------------------------------------------------------------------------------
 
@@ -117,12 +134,14 @@ class Dispatch:
             waiting.proceed()
         self.dispatch_settled(ready, {intent for intent in ready if _fates.is_gone(intent)})
 
-    def dispatch_settled(self, intents: list[Intent], rolled_back: set[Intent]) -> None:
+    def dispatch_settled(
+        self, intents: list[Intent], rolled_back: set[Intent], open_at_flush: tuple[Fate, ...] = ()
+    ) -> None:
         """Carry out what hangs on no open transaction any more, but for what was rolled back."""
         gone = [intent for intent in intents if intent in rolled_back]
         forget(self._executor, gone, rolled_back=True)
         self._rolled_back += gone
-        tell_not_dispatched(self._scope_name, {_ROLLED_BACK: gone})
+        tell(self._events_of_rollback(gone, *open_at_flush))
         self._carry_out([intent for intent in intents if intent not in rolled_back])
 
     def end_waiting(self, waiting: _Waiting) -> None:
@@ -133,14 +152,24 @@ class Dispatch:
     def _carry_out(self, intents: Sequence[Intent]) -> None:
         attempt = _Attempt(intents)
         self._attempts.append(attempt)
+        if self._is_logged or _events.listeners:
+            attempt.began = time_ns()
         try:
             self._try(attempt)
         except BaseException as interruption:
             attempt.lose(interruption)
+            self._tell_of_dispatched(attempt)
             self._report(attempt, is_interrupted=True)
             raise
+        if attempt.began:
+            self._tell_of_dispatched(attempt)
         if attempt.has_failures():
             self._report(attempt)
+
+    def _tell_of_dispatched(self, attempt: _Attempt) -> None:
+        if attempt.began and not getattr(self._executor, "tells_of_dispatched", False):
+            label, began = self._scope_label(), attempt.began
+            tell([Event("dispatched", intent, label, began=began) for intent in attempt.dispatched()])
 
     def _try(self, attempt: _Attempt) -> None:
         """Have the executor carry out the intents, up to a failure that stops it."""
@@ -166,13 +195,19 @@ class Dispatch:
         return bool(errors) and (self._on_error == "stop" or any(map(interrupts, errors)))
 
     def _report(self, attempt: _Attempt, *, is_interrupted: bool = False) -> None:
-        """Log what failed, or raise it."""
+        """Tell of what failed, and raise it, as the scope wants."""
         failed = attempt.take_failures()
+        unknown = set(self.unknown)
+        about: dict[str, Any] = {"scope": self._scope_label(), "is_raised": self._on_error == "stop"}
         try:
-            if self._on_error != "stop":
-                unknown = set(self.unknown)
-                for intent, error in failed.items():
-                    tell_failed(intent, error, intent in unknown)
+            tell(
+                [
+                    Event(
+                        "unknown" if intent in unknown else "failed", intent, reason=repr(error), error=error, **about
+                    )
+                    for intent, error in failed.items()
+                ]
+            )
             if _interruptions(failed) or (self._on_error != "log" and not is_interrupted):
                 raise self._explained(failed)
         finally:
@@ -195,10 +230,12 @@ class Dispatch:
 class _Attempt:
     """Intents that go to the executor, and what became of them so far. An interruption leaves it right."""
 
-    __slots__ = ("handed", "intents", "outcomes")
+    __slots__ = ("began", "handed", "intents", "outcomes")
 
     def __init__(self, intents: Sequence[Intent]) -> None:
         self.intents = list(intents)
+        #: When, in nanoseconds since the epoch, if anybody wants to know.
+        self.began: int | None = None
         #: How many of them the executor was given. Counted before it is called.
         self.handed = 0
         #: What became of them, in the same order. It may be shorter: the others are in the executor's hands.
@@ -261,7 +298,7 @@ class _Waiting:
         rolled_back = set(self.rolled_back)
         intents, self.intents = self.intents, []
         self._dispatch.end_waiting(self)  # they refer to each other
-        self._dispatch.dispatch_settled(intents, rolled_back)
+        self._dispatch.dispatch_settled(intents, rolled_back, self._open_at_flush)
 
     @property
     def rolled_back(self) -> list[Intent]:

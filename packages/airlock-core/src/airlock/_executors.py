@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
-from contextlib import ContextDecorator
+from contextlib import ContextDecorator, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from airlock._context import NOWHERE, call_in, current
@@ -11,7 +11,7 @@ from airlock._errors import UsageError
 from airlock._intent import forget_contexts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from airlock._intent import Intent
@@ -27,7 +27,8 @@ class Executor(Protocol):
     flush of a plain `Scope`, and is logged by a `DjangoScope`: the intent was not carried out, or, if it is an
     `OutcomeUnknown`, nobody can tell. What interrupts it, such as Ctrl-C, ends any flush.
 
-    An executor may have five more methods:
+    An executor that leaves intents to somebody else, and tells by itself of those that were dispatched, has an
+    attribute `tells_of_dispatched` that is true. And it may have five more methods:
 
     - `accepts(task) -> bool`, asked at the `enqueue` call about a task that is not callable. Without it, only callables
       are taken.
@@ -98,6 +99,29 @@ def check_executor(executor: Executor) -> Executor:
     if not callable(executor):
         raise TypeError(f"An executor is a callable that takes one intent, and {executor!r} is not callable.")
     return executor
+
+
+_replace: Callable[[Executor], Executor] | None = None
+
+
+@contextmanager
+def replace_executors(make: Callable[[Executor], Executor]) -> Iterator[None]:
+    """Have all scopes that are made meanwhile, in all threads, use other executors: in tests, for example.
+
+    Args:
+        make: called with the executor that a scope would use. Returns the one to use instead.
+    """
+    global _replace
+    before, _replace = _replace, make
+    try:
+        yield
+    finally:
+        _replace = before
+
+
+def executor_in_use(executor: Executor) -> Executor:
+    """What a scope uses that was given this one."""
+    return executor if _replace is None else check_executor(_replace(executor))
 
 
 def wrong_task(task: object) -> TypeError:

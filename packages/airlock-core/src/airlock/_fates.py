@@ -33,7 +33,10 @@ class Transaction(Protocol):
 
 
 class Fate(Protocol):
-    """What an intent hangs on: an open transaction, or a savepoint in one."""
+    """What an intent hangs on: an open transaction, or a savepoint in one.
+
+    It may have a `description`, a string that says which to people.
+    """
 
     @property
     def state(self) -> State:
@@ -99,3 +102,9 @@ def refresh_fates(fates: Collection[Fate]) -> None:
 
 def is_gone(intent: Intent) -> bool:
     return any(fate.state == "gone" for fate in intent._fates)
+
+
+def why_gone(intent: Intent, *others: Fate) -> str:
+    """What an intent was rolled back with."""
+    gone = next(fate for fate in (*intent._fates, *others) if fate.state == "gone")
+    return f"rolled back with {getattr(gone, 'description', 'their transaction')}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airlock._errors import ScopeStateError, UsageError
+from airlock._events import Event, is_heard, tell
 
 if TYPE_CHECKING:
     from airlock._intent import Intent
@@ -28,6 +29,8 @@ def hand_over(nested: Scope, parent: Scope) -> list[Intent]:
     try:
         for scope, captured in held:
             _capture(scope, captured, nested)
+        if nested._is_logged or is_heard():
+            _tell_of_capture(nested, held)
         return passing  # noqa: TRY300 - here: an interruption on this very line takes it back, too
     except BaseException:  # an interruption, or one of them has ended: all of them, or none
         for scope, captured in held:
@@ -70,6 +73,12 @@ def _capture(enclosing: Scope, captured: Scope | list[Intent], nested: Scope) ->
         if enclosing._state == "active" or enclosing._was_in_time(captured, into):
             return
     raise _too_late(nested, enclosing)
+
+
+def _tell_of_capture(nested: Scope, held: list[tuple[Scope, Scope | list[Intent]]]) -> None:
+    for scope, captured in held:
+        intents = captured if isinstance(captured, list) else captured.intents
+        tell([Event("captured", intent, nested._label, f"captured by {scope._label}") for intent in intents])
 
 
 def _too_late(nested: Scope, enclosing: Scope) -> ScopeStateError:

@@ -53,6 +53,7 @@ class Intent:
         name: a name for people and policies, instead of the task's own.
         origin: where it was asked for.
         dispatch_options: options for the executor.
+        id: the id of an intent that was enqueued before, perhaps in another process. By default a new one.
 
     Raises:
         TypeError: if `dispatch_options` is not a mapping.
@@ -81,7 +82,10 @@ class Intent:
         name: str | None = None,
         origin: str | None = None,
         dispatch_options: Mapping[str, Any] | None = None,
+        id: str | None = None,  # noqa: A002 - the name of the attribute
     ) -> None:
+        if id is not None:
+            self._id = id
         self._task = task
         self._args = tuple(args)
         self._kwargs = {} if kwargs is None else dict(kwargs)

@@ -123,7 +123,9 @@ class LogOnFlush(Policy):
         self._logger = logger or logging.getLogger("airlock")
 
     def allows(self, intent: Intent, /) -> bool:
-        self._logger.info("Flushing %s (id %s, enqueued at %s)", intent, intent.id, intent.origin or "unknown origin")
+        self._logger.info(
+            "Flushing %s (id %s, enqueued at %s)", intent.name, intent.id, intent.origin or "unknown origin"
+        )
         return True
 
     def __repr__(self) -> str:

@@ -7,7 +7,10 @@ policies, waits for open transactions, and gives the rest to the executor.
 
 from __future__ import annotations
 
+import logging
 import threading
+from functools import cached_property
+from itertools import count
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -25,10 +28,11 @@ from airlock._context import (
 )
 from airlock._dispatch import Dispatch
 from airlock._errors import ScopeStateError, UsageError
-from airlock._executors import check_executor, forget, wrong_task
+from airlock._events import Event, tell
+from airlock._executors import check_executor, executor_in_use, forget, wrong_task
 from airlock._handover import hand_over
 from airlock._policies import check_policy
-from airlock._trace import logger, tell_not_dispatched
+from airlock._trace import logger
 from airlock.integrations.executors.sync import sync_executor
 
 if TYPE_CHECKING:
@@ -38,6 +42,8 @@ if TYPE_CHECKING:
     from airlock._executors import Executor
     from airlock._intent import Intent
     from airlock._policies import Policy
+
+_numbers = count(1)
 
 
 class Scope:
@@ -75,15 +81,17 @@ class Scope:
         self._policy = defaults.policy if policy is None else check_policy(policy)
         # Not `or`: an executor may be false, such as an empty list that collects.
         default = sync_executor if defaults.executor is None else defaults.executor
-        self._executor = default if executor is None else check_executor(executor)
+        self._executor = executor_in_use(default if executor is None else check_executor(executor))
         # Those of the outermost scope, which will dispatch unless one in between lets something through.
         self._outermost_executor = self._executor
         self._check = getattr(self._executor, "check", None)
         self._prepare = getattr(self._executor, "prepare", None)
         #: Whether to record where intents are enqueued.
         self.capture_origin = defaults.capture_origin
+        self._is_logged = logger.isEnabledFor(logging.DEBUG)
         #: Called at each `enqueue`; what they return is entered around the dispatch.
         self.carriers = defaults.carriers
+        self._number = next(_numbers)
         self._state: Literal["not entered", "active", "left", "flushed", "discarded", "given up"] = "not entered"
         #: Held while the content is fixed, and by another thread that was late with something for it.
         self._lock = threading.Lock()
@@ -183,7 +191,7 @@ class Scope:
         intents = self.intents
         forget(self._outermost_executor, intents)
         why = f"discarded, because {self.discard_reason or 'the scope decided so'}"
-        tell_not_dispatched(type(self).__name__, {why: intents})
+        tell([Event("discarded", intent, self._label, why) for intent in intents])
         return intents
 
     def _end_too_early_or_twice(self) -> list[Intent]:
@@ -351,6 +359,11 @@ class Scope:
     def is_discarded(self) -> bool:
         """Whether it ended in being discarded."""
         return self._state == "discarded"
+
+    @cached_property
+    def _label(self) -> str:
+        """What events and the log call it: its class, and a number that no other scope of the process has."""
+        return f"{type(self).__name__} {self._number}"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._state}, {len(self.intents)} intents>"

@@ -1,14 +1,19 @@
-"""What the log says about intents that did not go out."""
+"""What the log says about intents: above DEBUG only what did not go as it was asked for, and never their arguments."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from airlock._configuration import get_configuration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from airlock._events import Event
     from airlock._intent import Intent
 
 logger = logging.getLogger("airlock")
@@ -16,14 +21,77 @@ logger = logging.getLogger("airlock")
 #: How many different names one line has at most.
 _MOST_NAMES = 10
 
+#: What is told in one line for all that happened at the same time.
+_WITHHELD = frozenset({"dropped", "discarded", "rolled_back"})
+#: What is of interest above DEBUG.
+_NOTABLE = _WITHHELD | {"failed", "unknown", "parked"}
 
-def tell_not_dispatched(scope_name: str, reasons: Mapping[str, Sequence[Intent]]) -> None:
-    """Say in one line which intents of a scope were not dispatched, and why."""
-    if not any(reasons.values()) or not logger.isEnabledFor(logging.INFO):
+
+def log(events: Sequence[Event]) -> None:
+    """Write down what has happened, as far as the level of the logger lets it.
+
+    Every line has `extra`: `airlock_event`, `intent_id`, `task`, `reason`, `origin` and `scope`. The line for what a
+    scope has withheld has `airlock_event="withheld"`, `scope`, and `intents`, a list of such dictionaries.
+    """
+    if not logger.isEnabledFor(logging.DEBUG):
+        events = [event for event in events if event[0] in _NOTABLE]
+    if not events:
         return
-    count = sum(map(len, reasons.values()))
-    why = "; ".join(f"{_names(intents)}: {reason}" for reason, intents in reasons.items() if intents)
-    logger.info("%d of the intents of a %s will not be dispatched. %s", count, scope_name, why)
+    for kind, together in groupby(events, attrgetter("kind")):
+        if kind == "failed" or kind == "unknown":
+            _log_failures(list(together))
+        elif kind == "parked":
+            for event in together:
+                logger.error(
+                    "%s (id %s) is parked: %s", event.intent.name, event.intent.id, event.reason, extra=_facts(event)
+                )
+        elif logger.isEnabledFor(logging.DEBUG):
+            for event in together:
+                because = f", because: {event.reason}" if event.reason else ""
+                logger.debug(
+                    "%s: %s (id %s)%s", kind, shown(event.intent), event.intent.id, because, extra=_facts(event)
+                )
+    withheld = [event for event in events if event.kind in _WITHHELD]
+    if withheld and logger.isEnabledFor(logging.INFO):
+        _log_withheld(withheld)
+
+
+def _log_withheld(events: Sequence[Event]) -> None:
+    reasons: dict[str | None, list[Intent]] = {}
+    for event in events:
+        reasons.setdefault(event.reason, []).append(event.intent)
+    why = "; ".join(f"{_names(intents)}: {reason}" for reason, intents in reasons.items())
+    scope = events[0].scope
+    kind_of_scope = scope.rpartition(" ")[0]
+    extra = {"airlock_event": "withheld", "scope": scope, "intents": [_facts(event) for event in events]}
+    logger.info("%d of the intents of a %s will not be dispatched. %s", len(events), kind_of_scope, why, extra=extra)
+
+
+def _log_failures(events: Sequence[Event]) -> None:
+    for event in events:
+        intent = event.intent
+        logger.log(
+            logging.DEBUG if event.is_raised else logging.ERROR,
+            "%s (id %s, enqueued at %s) %s",
+            intent.name,
+            intent.id,
+            where(intent),
+            "was not dispatched" if event.kind == "failed" else "may or may not have been dispatched: nobody can tell",
+            exc_info=None if event.is_raised else event.error,
+            extra=_facts(event),
+        )
+
+
+def _facts(event: Event) -> dict[str, Any]:
+    intent = event.intent
+    return {
+        "airlock_event": event.kind,
+        "intent_id": intent.id,
+        "task": intent.full_name,
+        "reason": event.reason,
+        "origin": intent.origin,
+        "scope": event.scope,
+    }
 
 
 def _names(intents: Sequence[Intent]) -> str:
@@ -34,16 +102,10 @@ def _names(intents: Sequence[Intent]) -> str:
     return ", ".join(names)
 
 
-def tell_failed(intent: Intent, error: BaseException, is_unknown: bool) -> None:
-    """Say that an intent should have been dispatched and was not, or perhaps not."""
-    logger.error(
-        "%s (id %s, enqueued at %s) %s",
-        intent.name,
-        intent.id,
-        where(intent),
-        "may or may not have been dispatched: nobody can tell" if is_unknown else "was not dispatched",
-        exc_info=error,
-    )
+def shown(intent: Intent) -> str:
+    """An intent with its arguments, as the configured `redactor` shows it. That may be user data."""
+    redactor = get_configuration().redactor
+    return str(intent) if redactor is None else redactor(intent)
 
 
 def where(intent: Intent) -> str:

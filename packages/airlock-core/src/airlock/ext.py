@@ -11,32 +11,44 @@ from typing import TYPE_CHECKING
 from airlock._api import when_no_scope
 from airlock._configuration import Carrier, set_defaults
 from airlock._context import JUDGING, SuspendedContext, current
-from airlock._executors import Outcome, dispatch_one, register_interruption, run_in_context
+from airlock._events import Event, Kind, Listener, is_heard, subscribe, tell
+from airlock._executors import Outcome, dispatch_one, register_interruption, replace_executors, run_in_context
 from airlock._fates import Fate, FateSource, State, Transaction, open_fates, refresh_fates, register_fates
+from airlock._trace import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from airlock._intent import Intent
     from airlock._scope import Scope
 
 __all__ = [
     "Carrier",
+    "Event",
     "Fate",
     "FateSource",
+    "Kind",
+    "Listener",
     "Outcome",
     "State",
     "SuspendedContext",
     "Transaction",
+    "change_context",
     "dispatch_one",
+    "is_heard",
     "is_judging",
     "open_fates",
     "outside",
     "refresh_fates",
     "register_fates",
     "register_interruption",
+    "replace_executors",
     "run_in_context",
     "set_defaults",
+    "shown",
+    "subscribe",
     "suspend",
+    "tell",
     "when_no_scope",
 ]
 
@@ -74,6 +86,19 @@ def outside(scope: Scope) -> Iterator[None]:
         current.set(here)
 
 
+def change_context(intent: Intent, change: Callable[[], object]) -> None:
+    """Change context variables for the dispatch of an intent, and for nothing else.
+
+    For who hears that it was enqueued, and wants something to be current when it is dispatched, such as a span.
+
+    Args:
+        intent: one that waits to be dispatched. Nothing happens if it does not.
+        change: called at once, in the context that the intent will be dispatched in.
+    """
+    if intent._context is not None:
+        intent._context.run(change)
+
+
 def is_judging() -> bool:
-    """Whether the running code is a policy's, which may not enqueue."""
+    """Whether the running code is a policy's, or listens to events: it may not enqueue."""
     return current.get() is JUDGING

@@ -17,7 +17,7 @@ from airlock.ext import set_defaults
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airlock import Executor
+    from airlock import Executor, Intent
     from airlock.ext import Carrier
 
 #: Modules of sibling distributions, and what to install for them.
@@ -224,6 +224,13 @@ def _carriers(given: Mapping[str, Any]) -> tuple[Carrier, ...]:
     return imported
 
 
+def _redactor(given: Mapping[str, Any]) -> Callable[[Intent], str] | None:
+    redactor: Any = _imported(given, "REDACTOR")
+    if redactor is not None and not callable(redactor):
+        raise _wrong_kind("REDACTOR", redactor, "a callable that takes an intent and returns a string, or its path")
+    return redactor
+
+
 def _dispatch_errors(given: Mapping[str, Any]) -> Literal["log", "raise"]:
     dispatch_errors = given.get("DISPATCH_ERRORS", "log")
     if dispatch_errors not in ("log", "raise"):
@@ -246,6 +253,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "SCOPE_KWARGS": _scope_kwargs,
     "CAPTURE_ORIGIN": _capture_origin,
     "CARRIERS": _carriers,
+    "REDACTOR": _redactor,
     "DISPATCH_ERRORS": _dispatch_errors,
     "OUTBOX": _outbox,
 }
@@ -258,6 +266,7 @@ _CONFIGURES = {
     "SCOPE_KWARGS": "scope_kwargs",
     "CAPTURE_ORIGIN": "capture_origin",
     "CARRIERS": "carriers",
+    "REDACTOR": "redactor",
 }
 
 

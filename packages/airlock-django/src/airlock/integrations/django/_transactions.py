@@ -120,6 +120,13 @@ class Marker:
         # A block with a savepoint takes its markers along. One without marks the whole test for a rollback.
         return self.test_block is not None and self.connection.needs_rollback and not self.test_block.savepoint
 
+    @property
+    def description(self) -> str:
+        """For people."""
+        transaction = f"the transaction on {self.connection.alias!r}"
+        innermost = next((savepoint for savepoint in reversed(self.savepoints) if savepoint is not None), None)
+        return transaction if innermost is None else f"the savepoint {innermost} of {transaction}"
+
     def __repr__(self) -> str:
         return f"<Marker on {self.connection.alias!r}: {self.state}>"
 

@@ -1,0 +1,101 @@
+"""What becomes of intents, told to whoever listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+from airlock._context import JUDGING, call_in
+from airlock._trace import log, logger
+
+if TYPE_CHECKING:
+    from airlock._intent import Intent
+    from airlock._policies import Policy
+
+#: What may happen to an intent. `docs/observing.md` says who tells of which, and when.
+Kind: TypeAlias = Literal[
+    "enqueued",
+    "captured",
+    "dropped",
+    "discarded",
+    "rolled_back",
+    "dispatched",
+    "failed",
+    "unknown",
+    "stored",
+    "relayed",
+    "parked",
+    "skipped",
+]
+
+
+class Event(NamedTuple):
+    """Something that has happened to one intent."""
+
+    kind: Kind
+    intent: Intent
+    #: The scope where it happened, such as `"DjangoScope 12"`: its class, and a number that no other scope of the
+    #: process has. Empty outside of scopes.
+    scope: str = ""
+    #: Why, in words, where there is something to say.
+    reason: str | None = None
+    #: The policy that has dropped it.
+    policy: Policy | None = None
+    #: Why it failed, or why nobody can tell.
+    error: BaseException | None = None
+    #: Whether that error is raised to the code around the scope. Else nobody but listeners and the log learns of it.
+    is_raised: bool = False
+    #: When the executor was given what it has dispatched, in nanoseconds since the epoch.
+    began: int | None = None
+
+
+#: Called with what happens at the same time, such as all that one flush has dispatched.
+Listener: TypeAlias = Callable[[Sequence[Event]], object]
+
+#: Replaced as a whole, so that those who read it need no lock.
+listeners: tuple[Listener, ...] = ()
+
+
+def subscribe(listener: Listener) -> Callable[[], None]:
+    """Have a listener told of everything that happens to intents in this process, from now on.
+
+        unsubscribe = subscribe(lambda events: print(*events, sep="\\n"))
+
+    It is called where it happens: in the same thread, at once. So it should be quick. It is in no scope and cannot
+    enqueue, and what it raises is logged, and changes nothing.
+
+    Args:
+        listener: called with the events that belong together, in order: all that one flush has dispatched, for example.
+
+    Returns:
+        A function that ends it.
+    """
+    global listeners
+    listeners = (*listeners, listener)
+
+    def unsubscribe() -> None:
+        global listeners
+        listeners = tuple(other for other in listeners if other is not listener)
+
+    return unsubscribe
+
+
+def is_heard() -> bool:
+    """Whether anybody listens. What nobody hears need not be told."""
+    return bool(listeners)
+
+
+def tell(events: Sequence[Event]) -> None:
+    """Tell the log, and all who listen, what has happened.
+
+    Args:
+        events: what belongs together.
+    """
+    if not events:
+        return
+    log(events)
+    for listener in listeners:
+        try:
+            call_in(JUDGING, listener, events)
+        except Exception:
+            logger.exception("The listener %r failed", listener)
