@@ -163,7 +163,7 @@ def test_a_failure_of_the_last_one_alone_is_as_any_other(left_with):
     assert numbers(scope.undispatched_intents) == [3]
 
 
-def test_what_interrupts_is_raised_rather_than_what_failed(left_with):
+def test_what_interrupts_is_handled_rather_than_what_failed(left_with):
     scope = left_with(1, 2, 3, executor=Crate({2: ValueError("broken"), 3: OutcomeUnknown(KeyboardInterrupt())}))
     with pytest.raises(KeyboardInterrupt) as raised:
         scope.flush()

@@ -92,11 +92,11 @@ def test_a_discard_says_why(told):
     assert (event.kind, event.reason) == ("discarded", "discarded, because ValueError was raised")
 
 
-def test_a_failure_that_is_raised_says_so(told):
+def test_a_failure_that_is_handled_says_so(told):
     with pytest.raises(LookupError) as raised, airlock.scope(executor=refuse):
         airlock.enqueue(int)
     (event,) = told[1]
-    assert (event.kind, event.error, event.is_raised) == ("failed", raised.value, True)
+    assert (event.kind, event.error, event.is_handled) == ("failed", raised.value, True)
 
 
 class Logging(airlock.Scope):
@@ -109,7 +109,7 @@ def test_those_that_went_well_are_told_apart_from_those_that_failed(told):
         airlock.enqueue(int, "no number")
         airlock.enqueue(int, "2")
     assert seen(told)[3:] == [[("dispatched", "int"), ("dispatched", "int")], [("failed", "int")]]
-    assert not told[4][0].is_raised
+    assert not told[4][0].is_handled
 
 
 def interrupt(*_):
@@ -324,3 +324,13 @@ def test_executors_can_be_replaced_whoever_has_chosen_them(ran):
 def test_a_replaced_executor_must_be_one():
     with replace_executors(lambda executor: "celery"), pytest.raises(TypeError, match="'celery'"):
         airlock.scope()
+
+
+@pytest.mark.parametrize(("kind", "level"), [("parked", "ERROR"), ("skipped", "INFO")])
+def test_what_an_integration_tells_of_is_logged_by_itself(kind, level, log):
+    intent = airlock.Intent(int, ("secret",), id="7")
+    log.set_level(logging.INFO, logger="airlock")
+    tell([Event(kind, intent, reason="it had to be")])
+    (record,) = log.records
+    assert (record.levelname, record.getMessage()) == (level, f"int (id 7) was {kind}: it had to be")
+    assert (record.airlock_event, record.intent_id) == (kind, "7")

@@ -285,7 +285,7 @@ def test_an_interruption_that_a_batch_returns_ends_any_flush(left_with, error, s
 
 
 @interruptions
-def test_an_interruption_is_raised_rather_than_earlier_failures(left_with, error):
+def test_an_interruption_is_handled_rather_than_earlier_failures(left_with, error):
     def execute(intent):
         raise ValueError("broken") if intent.args[0] == 1 else error
 

@@ -103,7 +103,7 @@ def test_each_alias_has_its_own(ran):
 
 
 @every_database
-def test_database_error_rolls_back_and_is_raised(ran):
+def test_database_error_rolls_back_and_is_handled(ran):
     error = OperationalError("no")
     with pytest.raises(OperationalError) as raised, atomic():
         save("a")
@@ -115,7 +115,7 @@ def test_database_error_rolls_back_and_is_raised(ran):
 
 
 @every_database
-def test_other_error_rolls_back_and_is_raised(ran):
+def test_other_error_rolls_back_and_is_handled(ran):
     error = ValueError("no")
     with pytest.raises(ValueError, match="no") as raised, atomic():
         save("a")
@@ -143,7 +143,7 @@ def test_interruption_rolls_back(ran):
 
 
 @pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True, scope="session")
-def test_interruption_on_a_connection_that_is_lost_is_raised(database):
+def test_interruption_on_a_connection_that_is_lost_is_handled(database):
     def lose():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_backend_pid()" if database == "postgresql" else "SELECT CONNECTION_ID()")

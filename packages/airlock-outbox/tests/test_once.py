@@ -93,7 +93,7 @@ def test_second_delivery_does_nothing(place, deliver, published, log):
 
     assert effects() == (1, 1)
     assert published() == ["placed"]
-    assert f"shop.place ({sent.id}) was delivered again, and has been run before: ignored" in log.messages
+    assert f"place (id {sent.id}) was skipped: it was delivered again, and has been run before" in log.messages
 
 
 def test_deliveries_of_other_messages_run(place, deliver, published):

@@ -120,7 +120,7 @@ def test_refused_entry_rolls_the_transaction_back(request, refusal, order, check
 
 @on("sqlite", "postgresql", "mariadb")
 @pytest.mark.parametrize("error", [RuntimeError("something else"), KeyboardInterrupt()], ids=["error", "interruption"])
-def test_whatever_is_raised_at_the_write_rolls_the_transaction_back(error, order, check_rolled_back):
+def test_whatever_is_handled_at_the_write_rolls_the_transaction_back(error, order, check_rolled_back):
     with raising_at_insert(error), pytest.raises(type(error)) as raised:
         order()
 

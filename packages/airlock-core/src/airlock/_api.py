@@ -17,9 +17,9 @@ from airlock._scope import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from contextvars import Context
 
     from airlock._executors import Executor
+    from airlock._fates import Fate
     from airlock._policies import Policy
 
 _P = ParamSpec("_P")
@@ -135,20 +135,22 @@ def enqueue(
     if _events.listeners or scope._is_logged:
         _events.tell([_events.Event("enqueued", intent, scope._label)])
     if scope._prepare is not None:
-        _prepare(scope, intent, intent._context, own)
+        _prepare(scope._prepare, scope, intent, own)
     return intent
 
 
-def _prepare(scope: Scope, intent: Intent, context: Context, own: list[Intent]) -> None:
+def _prepare(
+    prepare: Callable[[Intent, tuple[Fate, ...]], object], scope: Scope, intent: Intent, own: list[Intent]
+) -> None:
     try:
-        prepared = context.run(scope._prepare, intent, intent._fates)
+        prepared = (intent._context or copy_context()).run(prepare, intent, intent._fates)
         intent._details = intent._details._replace(prepared=prepared)
     except BaseException as error:
         own.remove(intent)
         intent._details = intent._details._replace(prepared=None)
         if _events.listeners or scope._is_logged:
             why = f"refused by the executor: {type(error).__name__}"
-            _events.tell([_events.Event("failed", intent, scope._label, why, error=error, is_raised=True)])
+            _events.tell([_events.Event("failed", intent, scope._label, why, error=error, is_handled=True)])
         raise
 
 

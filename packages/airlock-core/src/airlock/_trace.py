@@ -23,8 +23,10 @@ _MOST_NAMES = 10
 
 #: What is told in one line for all that happened at the same time.
 _WITHHELD = frozenset({"dropped", "discarded", "rolled_back"})
+#: What has a line of its own, and its level.
+_SINGLE = {"parked": logging.ERROR, "skipped": logging.INFO}
 #: What is of interest above DEBUG.
-_NOTABLE = _WITHHELD | {"failed", "unknown", "parked"}
+_NOTABLE = {"failed", "unknown", *_WITHHELD, *_SINGLE}
 
 
 def log(events: Sequence[Event]) -> None:
@@ -40,11 +42,10 @@ def log(events: Sequence[Event]) -> None:
     for kind, together in groupby(events, attrgetter("kind")):
         if kind == "failed" or kind == "unknown":
             _log_failures(list(together))
-        elif kind == "parked":
+        elif kind in _SINGLE:
             for event in together:
-                logger.error(
-                    "%s (id %s) is parked: %s", event.intent.name, event.intent.id, event.reason, extra=_facts(event)
-                )
+                words = (event.intent.name, event.intent.id, kind, event.reason)
+                logger.log(_SINGLE[kind], "%s (id %s) was %s: %s", *words, extra=_facts(event))
         elif logger.isEnabledFor(logging.DEBUG):
             for event in together:
                 because = f", because: {event.reason}" if event.reason else ""
@@ -71,13 +72,13 @@ def _log_failures(events: Sequence[Event]) -> None:
     for event in events:
         intent = event.intent
         logger.log(
-            logging.DEBUG if event.is_raised else logging.ERROR,
+            logging.DEBUG if event.is_handled else logging.ERROR,
             "%s (id %s, enqueued at %s) %s",
             intent.name,
             intent.id,
             where(intent),
             "was not dispatched" if event.kind == "failed" else "may or may not have been dispatched: nobody can tell",
-            exc_info=None if event.is_raised else event.error,
+            exc_info=None if event.is_handled else event.error,
             extra=_facts(event),
         )
 

@@ -228,7 +228,7 @@ def _redactor(given: Mapping[str, Any]) -> Callable[[Intent], str] | None:
     redactor: Any = _imported(given, "REDACTOR")
     if redactor is not None and not callable(redactor):
         raise _wrong_kind("REDACTOR", redactor, "a callable that takes an intent and returns a string, or its path")
-    return redactor
+    return cast("Callable[[Intent], str] | None", redactor)
 
 
 def _dispatch_errors(given: Mapping[str, Any]) -> Literal["log", "raise"]:

@@ -12,6 +12,8 @@ from celery.exceptions import Ignore, Retry
 from django.db import Error, IntegrityError, router, transaction
 from django.utils import timezone
 
+from airlock import Intent
+from airlock.ext import Event, tell
 from airlock.integrations.celery import AirlockTask
 
 if TYPE_CHECKING:
@@ -55,7 +57,8 @@ class OnceTask(AirlockTask):
         try:
             with transaction.atomic(using=alias):
                 if not _remember(alias, task_id):
-                    logger.info("%s (%s) was delivered again, and has been run before: ignored", self.name, task_id)
+                    again = Intent(self, self.request.args or (), self.request.kwargs, id=task_id)
+                    tell([Event("skipped", again, reason="it was delivered again, and has been run before")])
                     return None
                 result = super().around_run(run)
                 handed_on = result if isinstance(result, Retry) else self.handed_on
