@@ -43,8 +43,8 @@ class Event(NamedTuple):
     policy: Policy | None = None
     #: Why it failed, or why nobody can tell.
     error: BaseException | None = None
-    #: Whether somebody takes care of that error: it is raised to the code around the scope, or a relay tries again. Else
-    #: it is only told here, and the log has it as an error.
+    #: Whether somebody takes care of that error: it is raised to the code around the scope, or a relay tries again.
+    #: Else it is only told here, and the log has it as an error.
     is_handled: bool = False
     #: When the executor was given what it has dispatched, in nanoseconds since the epoch.
     began: int | None = None
