@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 from amqp import ChannelError
 from amqp.exceptions import MessageNacked
-from celery import Task, chord, group, signals
+from celery import Task, chain, chord, group, signals
 from celery.canvas import Signature
 from kombu import Consumer, Exchange, Producer, Queue, serialization
 from kombu.exceptions import EncodeError, OperationalError
@@ -373,6 +373,24 @@ def test_a_refused_message_fails_exactly_its_intent(shop: Shop) -> None:
     assert numbers(scope.dispatched_intents) == [0, 1, 2, 3, 4, 6, 8]
     assert numbers(scope.undispatched_intents) == [5, 7, 9]
     assert scope.unknown_intents == []
+
+
+@pytest.mark.parametrize("transport", ["rabbitmq", "rabbitmq with confirms"], indirect=True)
+@pytest.mark.parametrize("canvas", [group, chain])
+def test_a_canvas_is_confirmed(shop: Shop, canvas: Any) -> None:
+    default = shop.app.conf.task_default_queue
+    full = Queue(f"{default}-full", queue_arguments={"x-max-length": 0, "x-overflow": "reject-publish"})
+    shop.app.amqp.queues.add(full)
+    shop.queues.append(full.name)
+    first, second = (shop.app.tasks["notify_task"].si(number) for number in range(2))
+    left_with(shop, (canvas(first, second), (), {}, {})).flush()
+    scope = left_with(shop, (canvas(first.set(queue=full.name), second), (), {}, {}), *notices(shop, 3))
+
+    with pytest.raises((OperationalError, MessageNacked)):
+        scope.flush()
+
+    assert scope.undispatched_intents == scope.intents
+    assert told(shop)[0] == 0
 
 
 @pytest.mark.parametrize("transport", ["rabbitmq", "rabbitmq with confirms"], indirect=True)

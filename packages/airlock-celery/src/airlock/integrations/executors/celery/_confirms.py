@@ -52,6 +52,10 @@ class ConfirmingChannel(Channel):
     # py-amqp calls the one or the other, as `confirm_publish` says.
     basic_publish: Any = basic_publish_confirm
 
+    def wait(self, method: Any, callback: Any = None, timeout: float | None = None, returns_tuple: bool = False) -> Any:
+        """Wait for an answer, such as that a queue is declared, and not for ever."""
+        return super().wait(method, callback, timeout or SILENCE, returns_tuple)
+
     def wait_for_confirms(self) -> None:
         """Wait until RabbitMQ has answered for all messages.
 
