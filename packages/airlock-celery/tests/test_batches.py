@@ -12,6 +12,7 @@ import re
 import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
 
 import pytest
 from amqp import ChannelError
@@ -23,6 +24,7 @@ from kombu.exceptions import EncodeError, OperationalError
 
 import airlock
 from airlock.integrations.executors.celery import CeleryExecutor
+from own_brokers import Proxy
 from services import RUN
 
 if TYPE_CHECKING:
@@ -437,6 +439,39 @@ def test_a_batch_that_redis_refuses_a_part_of_is_unknown(shop: Shop, broken: str
     else:
         assert scope.unknown_intents == []
         assert told(shop) == numbers(scope.dispatched_intents) == [0, 1]
+
+
+# Who does not answer
+
+
+@pytest.mark.parametrize("transport", ["rabbitmq"], indirect=True)
+@pytest.mark.parametrize("firsts", [[], [1]], ids=["before its channel is open", "before it has confirmed"])
+def test_a_silent_rabbitmq_is_not_waited_for_for_ever(
+    shop: Shop, settings: dict[str, Any], make_app: Callable[..., Celery], firsts: list[int]
+) -> None:
+    address = urlsplit(settings["broker_url"])
+    with Proxy(address.port) as way:
+        url = address._replace(netloc=f"{address.username}:{address.password}@127.0.0.1:{way.port}").geturl()
+        app = make_app(
+            settings
+            | {"broker_url": url, "broker_connection_timeout": 1, "task_publish_retry": False}
+            | {"broker_transport_options": {"read_timeout": 1}}
+        )
+        distant = Shop(app, shop.queues)
+        app.task(name="notify_task")(notify)
+        with app.producer_or_acquire() as producer:
+            producer.connection.ensure_connection()
+        left_with(distant, *notices(distant, *firsts)).flush()
+
+        way.answers.clear()
+        scope = left_with(distant, *notices(distant, 2, 3))
+        with pytest.raises(OperationalError, match="timed out"):
+            scope.flush()
+        assert scope.undispatched_intents == scope.intents
+
+        way.answers.set()
+        left_with(distant, *notices(distant, 4)).flush()
+    assert 4 in told(shop)
 
 
 # In between
