@@ -112,7 +112,8 @@ class OutboxExecutor:
         try:
             records = _still_ours(records)
             left = dict.fromkeys(records)
-            for is_for_broker, run in groupby(_not_paused(records), self._is_for_broker):
+            confirmed = [record for record in _not_paused(records) if self._confirms(record)]
+            for is_for_broker, run in groupby(confirmed, self._is_for_broker):
                 if is_for_broker:
                     self._publish(list(run), done, left)
                 else:
@@ -128,6 +129,11 @@ class OutboxExecutor:
         """Whether it is only published. All else runs somebody's code, which belongs in the thread of the request."""
         task = record.intent.task
         return record.message is not None or (isinstance(task, Signature) and not task.app.conf.task_always_eager)
+
+    def _confirms(self, record: Record) -> bool:
+        """Whether the broker has it for sure when it counts as dispatched. What `airlock_relay` publishes, it has."""
+        confirms = getattr(self.inner, "confirms", None)
+        return record.message is not None or confirms is None or confirms(record.intent)
 
     def _publish(self, records: list[Record], done: list[Record], left: dict[Record, None]) -> None:
         """Publish these in a thread, up to the first that fails, as long as it does not take too long."""
