@@ -27,7 +27,8 @@ from airlock.integrations.outbox._fast_path import publish
 from airlock.integrations.outbox._pausing import REMEMBERED, paused_tasks
 from airlock.integrations.outbox._recording import UnreadablePayloadError, read
 from airlock.integrations.outbox._settings import options
-from airlock.integrations.outbox._table import DatabaseNow, delete
+from airlock.integrations.outbox._states import DUE, DatabaseNow
+from airlock.integrations.outbox._table import delete
 from airlock.integrations.outbox.models import VERSION, Entry, InboxEntry
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class Relay:
 
     def due(self) -> Any:
         """What is due, but for paused tasks and what a newer version has written."""
-        due = Entry.objects.using(self.alias).filter(due__lte=DatabaseNow(), version__lte=VERSION)
+        due = Entry.objects.using(self.alias).filter(DUE, version__lte=VERSION)
         if self._nothing_at is not None:
             since = self._clock() - self._nothing_at + _MARGIN
             due = due.filter(due__gt=DatabaseNow() - timedelta(seconds=since))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from django.db import connections
-from django.db.models import DateTimeField, Func, Value
 from django.utils import timezone
 
+from airlock.integrations.outbox._states import DatabaseNow
 from airlock.integrations.outbox._waking import notify
 from airlock.integrations.outbox.models import VERSION, Entry
 
@@ -21,23 +21,8 @@ if TYPE_CHECKING:
 
     from airlock.integrations.outbox._record import Record
 
-#: Rows of one INSERT. SQLite takes 32,766 parameters, and MariaDB 16 MB.
+#: Rows of one statement. SQLite takes 32,766 parameters.
 _ROWS = 1000
-
-
-class DatabaseNow(Func):
-    """The time by the clock of the database, as all of its clients see it. SQLite has that of this machine."""
-
-    template = "STATEMENT_TIMESTAMP()"
-    output_field: Any = DateTimeField()
-
-    def as_mysql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
-        return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **context)
-
-    def as_sqlite(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
-        return compiler.compile(Value(timezone.now(), DateTimeField()))
-
-
 #: Of the payloads in one INSERT. MariaDB takes 16 MB by default.
 _CHARACTERS = 3_000_000
 
