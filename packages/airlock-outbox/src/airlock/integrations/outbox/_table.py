@@ -1,4 +1,4 @@
-"""The statements on the table of entries that writers make. Those of relays: `_relay.py`."""
+"""The statements on the table of entries that writers make. Those of relays: `_leases.py`."""
 
 from __future__ import annotations
 
