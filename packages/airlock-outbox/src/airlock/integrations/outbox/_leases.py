@@ -4,27 +4,45 @@ from __future__ import annotations
 
 from datetime import timedelta
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from django.db import connections, transaction
 from django.db.models import F
 
-from airlock.integrations.outbox import _table
 from airlock.integrations.outbox._pausing import REMEMBERED, paused_tasks
 from airlock.integrations.outbox._settings import options
 from airlock.integrations.outbox._states import DUE, DatabaseNow
+from airlock.integrations.outbox._table import OneOf, delete
 from airlock.integrations.outbox.models import VERSION, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
+    from uuid import UUID
 
 #: How often a relay looks at the whole table, and not only at what has become due lately, in seconds.
 _SWEEP = 60
 #: How long the statement that makes an entry due may take, in seconds, for it to be found before the next sweep; or how
 #: long it may take a relay to hear that a task is not paused any more.
 _MARGIN = REMEMBERED + 2
+
+
+class Taken(NamedTuple):
+    """What a relay reads of an entry that it takes. As a model, it would take twice as long."""
+
+    id: UUID
+    created: datetime
+    held: bool
+    lease: UUID | None
+    #: How often a relay has tried before.
+    attempts: int
+    task: str
+    payload: str
+    error: str
+
+    def __str__(self) -> str:
+        return f"{self.task} ({self.id})"
 
 
 class Frontier:
@@ -66,21 +84,19 @@ class Frontier:
             self._swept_at = self._clock()
             self._last_batch = self._empty_at = None
 
-    def found(self, due: datetime | None) -> None:
+    def found(self, due: datetime) -> None:
         """Note when the first of a batch became due."""
         if self._empty_at is None:
             self._last_batch = due
 
-    def go_back(self) -> bool:
-        """Look from the beginning again. Returns whether that is further back."""
-        was_ahead = self._last_batch is not None
-        self._last_batch = None
-        return was_ahead
-
-    def found_nothing(self) -> None:
-        """Note that there was nothing at all."""
+    def found_nothing(self) -> bool:
+        """Note that there was nothing from there on. Returns whether to look again, from further back."""
+        if self._last_batch is not None:
+            self._last_batch = None
+            return True
         if self._empty_at is None:
             self._empty_at = self._swept_at = self._clock()
+        return False
 
 
 class Leases:
@@ -114,74 +130,76 @@ class Leases:
 
     # -- Taking --------------------------------------------------------------------------------------------------------
 
-    def take(self) -> list[Entry]:
+    def take(self) -> list[Taken]:
         """Take a batch of what is due, for the time of a lease, and commit that."""
-        self._frontier.sweep_if_it_is_time()
+        if not self._is_anything_due():
+            return []
         connection = connections[self._alias]
         skips_locked = connection.features.has_select_for_update_skip_locked
-        # First without a lock: on an empty table, MariaDB would lock out writers.
-        count = 1 if skips_locked else options().batch_size
-        batch = self._look(count)
-        if not batch and self._frontier.go_back():
-            batch = self._look(count)
-        if not batch:
-            self._frontier.found_nothing()
-            return []
-        self._frontier.found(batch[0].due)
-        if connection.vendor == "mysql":  # under REPEATABLE READ it would lock out writers, too
+        batch = [] if skips_locked else self._look(self.due())
+        if connection.vendor == "mysql":  # under REPEATABLE READ it would lock out writers
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
         with transaction.atomic(using=self._alias):
-            if connection.vendor == "postgresql":  # under SERIALIZABLE, relays would make each other fail
+            if connection.vendor == "postgresql":
                 with connection.cursor() as cursor:
+                    # Under SERIALIZABLE, relays would make each other fail.
                     cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+                    # It knows little of a table that is mostly empty, and might sort all that is due for each batch.
+                    cursor.execute("SET LOCAL enable_sort = off")
             if skips_locked:
-                batch = self._look(options().batch_size, skip_locked=True)
-            taken = self.due().order_by().filter(id__in=[entry.id for entry in batch])
-            number = taken.update(lease=self._token, due=_end_of_lease(), attempts=F("attempts") + 1)
-        if number < len(batch):
-            # Without SKIP LOCKED, of two relays that want the same, the second finds that it is not due any more.
+                batch = self._look(self.due().select_for_update(skip_locked=True))
+            # What is locked is still due. Without SKIP LOCKED, of two relays that want the same, the second finds that
+            # it is not.
+            entries = Entry.objects.using(self._alias) if skips_locked else self.due().order_by()
+            taken = entries.filter(OneOf(F("id"), [entry.id for entry in batch]))
+            count = taken.update(lease=self._token, due=_end_of_lease(), attempts=F("attempts") + 1)
+        if count < len(batch):
             batch = self._those_we_have(batch)
-        for entry in batch:
-            entry.attempts += 1
         return sorted(batch, key=lambda entry: entry.created)
 
-    def _look(self, count: int, *, skip_locked: bool = False) -> list[Entry]:
+    def _is_anything_due(self) -> bool:
+        """Without a lock: on an empty table, MariaDB would lock out writers."""
+        self._frontier.sweep_if_it_is_time()
+        while (first := self.due().values_list("due", flat=True).first()) is None:
+            if not self._frontier.found_nothing():
+                return False
+        self._frontier.found(first)
+        return True
+
+    def _look(self, due: Any) -> list[Taken]:
         """A batch of what is due. What a relay has left unfinished goes by itself: it may have killed the relay."""
-        due = self.due()
-        if skip_locked:
-            due = due.select_for_update(skip_locked=True)
-        found = list(due[:count])
+        found = [Taken(*row) for row in due.values_list(*Taken._fields)[: options().batch_size]]
         return list(takewhile(lambda entry: not entry.attempts or entry.lease is None, found)) or found[:1]
 
     # -- What becomes of what was taken --------------------------------------------------------------------------------
 
-    def _ours(self, entries: Iterable[Entry]) -> Any:
+    def _ours(self, entries: Iterable[Taken]) -> Any:
         ids = [entry.id for entry in entries]
         return Entry.objects.using(self._alias).filter(id__in=ids, lease=self._token)
 
-    def _those_we_have(self, entries: list[Entry]) -> list[Entry]:
+    def _those_we_have(self, entries: list[Taken]) -> list[Taken]:
         ids = set(self._ours(entries).values_list("id", flat=True))
         return [entry for entry in entries if entry.id in ids]
 
-    def renew(self, entries: list[Entry]) -> list[Entry]:
+    def renew(self, entries: list[Taken]) -> list[Taken]:
         """Keep entries for the time of another lease. Returns those that are still ours."""
         self._ours(entries).update(due=_end_of_lease())
         return self._those_we_have(entries)
 
-    def delete(self, entries: list[Entry]) -> None:
+    def delete(self, entries: list[Taken]) -> None:
         """They were dispatched."""
-        _table.delete(self._alias, [str(entry.id) for entry in entries], self._token)
+        delete(self._alias, [str(entry.id) for entry in entries], self._token)
 
-    def give_back(self, entries: list[Entry]) -> None:
+    def give_back(self, entries: list[Taken]) -> None:
         """They were not tried: they are due again, and it costs them no attempt."""
         self._ours(entries).update(lease=None, due=DatabaseNow(), attempts=F("attempts") - 1)
 
-    def put_off(self, entry: Entry, seconds: float, why: str) -> None:
+    def put_off(self, entry: Taken, seconds: float, why: str) -> None:
         """It has failed, and is to be tried again in so many seconds."""
         self._ours([entry]).update(lease=None, due=DatabaseNow() + timedelta(seconds=seconds), error=why)
 
-    def park(self, entry: Entry, why: str) -> None:
+    def park(self, entry: Taken, why: str) -> None:
         """Nobody is to try it again, unless asked to."""
         self._ours([entry]).update(lease=None, due=None, error=why)
 

@@ -6,6 +6,7 @@ may run, and any may die at any moment.
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import time
@@ -22,7 +23,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from airlock import OutcomeUnknown
 from airlock.integrations.executors.celery import CeleryExecutor, Message
 from airlock.integrations.outbox._fast_path import publish
-from airlock.integrations.outbox._leases import Leases
+from airlock.integrations.outbox._leases import Leases, Taken
 from airlock.integrations.outbox._recording import UnreadablePayloadError, read
 from airlock.integrations.outbox._settings import options
 from airlock.integrations.outbox.models import Entry, InboxEntry
@@ -63,7 +64,7 @@ class BrokerDownError(Exception):
 class Work(NamedTuple):
     """An entry, and what to do about it."""
 
-    entry: Entry
+    entry: Taken
     intent: Intent
     executor: Any
 
@@ -99,14 +100,14 @@ class Relay:
         for entry in entries:
             if entry.held and options().orphans == "park":
                 self._park(entry, "Its scope never ended: the process died before it decided.")
-            elif entry.attempts > options().max_attempts:
+            elif entry.attempts >= options().max_attempts:
                 self._park(entry, entry.error or "Each relay that dispatched it died, or lost its database.")
             elif readable := self._read(entry):
                 work.append(readable)
         self._dispatch(work, claimed_at)
         return len(entries)
 
-    def _read(self, entry: Entry) -> Work | None:
+    def _read(self, entry: Taken) -> Work | None:
         try:
             return Work(entry, *read(entry.payload, str(entry.id)))
         except UnreadablePayloadError as error:
@@ -141,24 +142,24 @@ class Relay:
                     raise down
                 self._put_off(item.entry, error)
 
-    def _delete(self, entries: list[Entry]) -> None:
+    def _delete(self, entries: list[Taken]) -> None:
         if entries:
             self.leases.delete(entries)
             self.done["dispatched"] += len(entries)
 
-    def _put_off(self, entry: Entry, error: Exception) -> None:
+    def _put_off(self, entry: Taken, error: Exception) -> None:
         why = _text_of(error)
-        if entry.attempts >= options().max_attempts:
+        if entry.attempts + 1 >= options().max_attempts:
             self._park(entry, why)
             return
-        longest = min(options().max_backoff_seconds, options().backoff_seconds * 2 ** min(entry.attempts - 1, 30))
+        longest = min(options().max_backoff_seconds, options().backoff_seconds * 2 ** min(entry.attempts, 30))
         # Not all at once, whatever made them fail at once.
         wait = longest * random.uniform(0.5, 1)  # noqa: S311 - no secret
         logger.warning("%s failed, and is tried again in %.0f s: %s", entry, wait, why)
         self.leases.put_off(entry, wait, why)
         self.done["put off"] += 1
 
-    def _park(self, entry: Entry, why: str) -> None:
+    def _park(self, entry: Taken, why: str) -> None:
         logger.error("%s is parked: %s", entry, why)
         self.leases.park(entry, why)
         self.done["parked"] += 1
@@ -244,6 +245,7 @@ def run(relays: Sequence[Relay], waker: Waker) -> None:
         relays: those of the databases.
         waker: what to sleep with.
     """
+    gc.freeze()  # what Django has loaded is not to be looked through every few thousand entries
     idle, pause, tidied = _SHORTEST_SLEEP, 0.0, -float(_HOUSEKEEPING)
     while not waker.is_stopped:
         try:
