@@ -96,11 +96,12 @@ class Relay:
         """
         claimed_at = self._clock()
         entries = self.leases.take()
+        orphans, max_attempts = options().orphans, options().max_attempts
         work = []
         for entry in entries:
-            if entry.held and options().orphans == "park":
+            if entry.held and orphans == "park":
                 self._park(entry, "Its scope never ended: the process died before it decided.")
-            elif entry.attempts >= options().max_attempts:
+            elif entry.attempts >= max_attempts:
                 self._park(entry, entry.error or "Each relay that dispatched it died, or lost its database.")
             elif readable := self._read(entry):
                 work.append(readable)
