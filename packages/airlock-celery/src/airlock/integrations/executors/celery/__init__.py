@@ -12,7 +12,8 @@ from functools import cache, partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery, Task, current_app
+from celery import Celery, Task
+from celery.app import app_or_default
 from celery.canvas import Signature
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.local import maybe_evaluate
@@ -144,7 +145,7 @@ class CeleryExecutor:
     @property
     def app(self) -> Celery:
         """The Celery app that it publishes with."""
-        return self._app or current_app
+        return app_or_default(self._app)
 
     def record(self, intent: Intent, /) -> Message | None:
         """Keep what would be published for an intent, so that it can be published later, perhaps by another process.
@@ -161,7 +162,7 @@ class CeleryExecutor:
             kombu.exceptions.EncodeError: if an argument cannot be serialised.
         """
         app = self._app_of(intent, is_plain)
-        return None if app is None else record(app, self._app or current_app, self._to_publish(intent.task), intent)
+        return None if app is None else record(app, self.app, self._to_publish(intent.task), intent)
 
     def _outcomes_of(self, intents: Sequence[Intent], app_of: Callable[[Intent], Celery | None]) -> list[Outcome]:
         outcomes: list[Outcome] = []
@@ -214,7 +215,9 @@ class CeleryExecutor:
                 outcomes.append(failed)  # the one after those that were published
 
     def _publish(self, intent: Intent, published: list[Intent], **options: Any) -> None:
-        options = {"task_id": intent.id, **options, **intent.dispatch_options}
+        options = {**options, **intent.dispatch_options}
+        if "task_id" not in options:  # to make an id takes a while
+            options["task_id"] = intent.id
         apply_async = self._to_publish(intent.task).apply_async
         publish = partial(apply_async, intent.args, dict(intent.kwargs), **options)
         run_in_context(intent, _publish_and_note, publish, intent, published)
@@ -225,8 +228,7 @@ class CeleryExecutor:
         """What has an `apply_async`, or `None` if the task is just to be called."""
         if isinstance(task, str):
             # As a signature does: a task that this process knows has options of its own, any other is just sent.
-            app = self._app or current_app
-            return app.tasks.get(task) or app.signature(task)
+            return self.app.tasks.get(task) or self.app.signature(task)
         task = maybe_evaluate(task)  # of `app.task`: a proxy, which is slow to ask
         return task if hasattr(task, "apply_async") and not isinstance(task, type) else None
 

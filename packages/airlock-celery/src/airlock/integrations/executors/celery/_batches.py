@@ -82,7 +82,7 @@ class Confirmed(OneByOne):
             raise OperationalError(str(error)) from error  # as Kombu does, also with what comes next
         refusal = OperationalError if issubclass(MessageNacked, known) else MessageNacked
         refused = self._channel.refused - {None}  # an event
-        task_ids = [intent.dispatch_options.get("task_id", intent.id) for intent in intents]
+        task_ids = [intent.dispatch_options.get("task_id") or intent.id for intent in intents]
         if not refused.issubset(task_ids):
             raise refusal("RabbitMQ refused a message, and its correlation id is not that of an intent.")
         return [refusal("RabbitMQ refused the message.") if task_id in refused else None for task_id in task_ids]

@@ -93,7 +93,7 @@ class Command(BaseCommand):
         if not self.stdout.isatty():
             drain(relays, lambda: waker.is_stopped)
             return
-        due = sum(relay.due().count() for relay in relays)
+        due = sum(relay.leases.due().count() for relay in relays)
         taken = 0
 
         def tell(count: int) -> None:
@@ -141,7 +141,7 @@ def _missing_table(alias: str) -> Iterator[str]:
 def _overdue(relays: list[Relay], max_age: float) -> Iterator[str]:
     for relay in relays:
         try:
-            age = relay.age_of_oldest()
+            age = relay.leases.age_of_oldest()
         except DatabaseError as error:
             yield f"The database {relay.alias!r} cannot be read: {error}"
         else:
