@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from airlock.integrations.outbox import _holds, _table
 from airlock.integrations.outbox._fast_path import Publication, breaker, publish
 from airlock.integrations.outbox._pausing import paused_tasks
 from airlock.integrations.outbox._record import Record, may_have_entries, write
-from airlock.integrations.outbox._recording import read
+from airlock.integrations.outbox._recording import message_of, name_of_executor, payload_of, read
 from airlock.integrations.outbox._settings import options
 from airlock.integrations.outbox._settlement import Settlement
 
@@ -42,6 +43,11 @@ class OutboxExecutor:
     def __init__(self, inner: Executor) -> None:
         self.inner: Any = inner
 
+    @cached_property
+    def _name(self) -> str | None:
+        """Where other processes find the executor that it wraps."""
+        return name_of_executor(self.inner)
+
     def accepts(self, task: object) -> bool:
         """As the executor that it wraps."""
         return hasattr(self.inner, "accepts") and self.inner.accepts(task)
@@ -58,7 +64,8 @@ class OutboxExecutor:
             UsageError: if it cannot be recorded.
             kombu.exceptions.EncodeError: if its arguments cannot be serialised.
         """
-        record = Record(intent, self.inner, fates)
+        message = message_of(intent, self.inner)
+        record = Record(intent, message, payload_of(intent, self._name, message), fates)
         record.wait_for(fates)
         return record
 
