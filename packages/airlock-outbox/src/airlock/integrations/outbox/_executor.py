@@ -115,7 +115,7 @@ class OutboxExecutor:
         return outcomes
 
     def _dispatch_written(self, intents: list[Intent]) -> list[Outcome]:
-        records = [record for record in map(_record_of, intents) if record is not None]
+        records = [record for record in map(_record_of, intents) if record is not None and not record.is_given_away]
         with Settlement(records) as settlement:
             for is_for_broker, run in groupby(_not_paused(_still_ours(records)), self._is_for_broker):
                 dispatch = self._publish if is_for_broker else self._call

@@ -31,6 +31,7 @@ class Record:
         "intent",
         "is_decided",
         "is_forgotten",
+        "is_given_away",
         "message",
         "payload",
         "transaction",
@@ -51,6 +52,8 @@ class Record:
         self.is_decided = False
         #: Whether it will not be dispatched.
         self.is_forgotten = False
+        #: Whether a thread dispatches it, so that nobody else does.
+        self.is_given_away = False
 
     def wait_for(self, fates: Iterable[Fate]) -> None:
         """Be written with the transactions that these fates are part of: by the one that commits last."""

@@ -33,13 +33,15 @@ class Settlement:
         self._is_dispatched.update(dict.fromkeys(records, True))
 
     def give_away(self, records: Iterable[Record]) -> None:
-        """Have somebody else settle these."""
+        """Have somebody else settle these, who is about to dispatch them."""
         for record in records:
+            record.is_given_away = True
             del self._is_dispatched[record]
 
     def take_back(self, records: Iterable[Record]) -> None:
         """Have these settled here after all. They are not dispatched yet."""
-        self._is_dispatched.update(dict.fromkeys(records, False))
+        for record in records:
+            self._is_dispatched[record] = record.is_given_away = False
 
     def __enter__(self) -> Self:
         return self
