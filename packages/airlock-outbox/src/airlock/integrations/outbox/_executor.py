@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from celery.canvas import Signature
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connections, router, transaction
 from kombu.exceptions import OperationalError as BrokerError
 
@@ -18,8 +20,9 @@ from airlock.integrations.outbox import _holds, _table
 from airlock.integrations.outbox._fast_path import Publication, breaker, publish
 from airlock.integrations.outbox._pausing import paused_tasks
 from airlock.integrations.outbox._record import Record, may_have_entries, write
-from airlock.integrations.outbox._recording import read
+from airlock.integrations.outbox._recording import message_of, name_of_executor, payload_of, read
 from airlock.integrations.outbox._settings import options
+from airlock.integrations.outbox._settlement import Settlement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,6 +43,11 @@ class OutboxExecutor:
     def __init__(self, inner: Executor) -> None:
         self.inner: Any = inner
 
+    @cached_property
+    def _name(self) -> str | None:
+        """Where other processes find the executor that it wraps."""
+        return name_of_executor(self.inner)
+
     def accepts(self, task: object) -> bool:
         """As the executor that it wraps."""
         return hasattr(self.inner, "accepts") and self.inner.accepts(task)
@@ -56,7 +64,8 @@ class OutboxExecutor:
             UsageError: if it cannot be recorded.
             kombu.exceptions.EncodeError: if its arguments cannot be serialised.
         """
-        record = Record(intent, self.inner, fates)
+        message = message_of(intent, self.inner)
+        record = Record(intent, message, payload_of(intent, self._name, message), fates)
         record.wait_for(fates)
         return record
 
@@ -106,23 +115,11 @@ class OutboxExecutor:
         return outcomes
 
     def _dispatch_written(self, intents: list[Intent]) -> list[Outcome]:
-        records = [record for record in map(_record_of, intents) if record is not None]
-        left = dict.fromkeys(records)
-        done: list[Record] = []
-        try:
-            records = _still_ours(records)
-            left = dict.fromkeys(records)
-            confirmed = [record for record in _not_paused(records) if self._confirms(record)]
-            for is_for_broker, run in groupby(confirmed, self._is_for_broker):
-                if is_for_broker:
-                    self._publish(list(run), done, left)
-                else:
-                    self._call(list(run), done)
-        finally:  # also if it is interrupted
-            _holds.finish(done, _table.delete)
-            for record in done:
-                left.pop(record, None)
-            _holds.finish(left, _table.let_go)
+        records = [record for record in map(_record_of, intents) if record is not None and not record.is_given_away]
+        with Settlement(records) as settlement:
+            for is_for_broker, run in groupby(self._ready(records), self._is_for_broker):
+                dispatch = self._publish if is_for_broker else self._call
+                dispatch(list(run), settlement)
         return [None] * len(intents)
 
     def _is_for_broker(self, record: Record) -> bool:
@@ -130,12 +127,13 @@ class OutboxExecutor:
         task = record.intent.task
         return record.message is not None or (isinstance(task, Signature) and not task.app.conf.task_always_eager)
 
-    def _confirms(self, record: Record) -> bool:
-        """Whether the broker has it for sure when it counts as dispatched. What `airlock_relay` publishes, it has."""
-        confirms = getattr(self.inner, "confirms", None)
-        return record.message is not None or confirms is None or confirms(record.intent)
+    def _ready(self, records: list[Record]) -> list[Record]:
+        """Those to dispatch now. Whatever the relay publishes in a process of its own, RabbitMQ confirms."""
+        confirms = getattr(self.inner, "confirms", lambda intent: True)
+        ready = _not_paused(_still_ours(records))
+        return [record for record in ready if record.message is not None or confirms(record.intent)]
 
-    def _publish(self, records: list[Record], done: list[Record], left: dict[Record, None]) -> None:
+    def _publish(self, records: list[Record], settlement: Settlement) -> None:
         """Publish these in a thread, up to the first that fails, as long as it does not take too long."""
         budget = options().fast_path_seconds
         if not budget or not breaker.allows():
@@ -143,21 +141,20 @@ class OutboxExecutor:
         publication = Publication(
             self.inner,
             [_to_dispatch(record.intent) for record in records],
-            lambda outcomes: _finish_late(records, outcomes),
+            lambda outcomes: _settle_late(records, outcomes),
         )
-        publication.start()
-        for record in records:  # the thread settles them, if this one is interrupted
-            left.pop(record)
-        outcomes = publication.outcomes_within(budget)
+        settlement.give_away(records)  # to the thread, if this one is interrupted or cannot wait so long
+        try:
+            outcomes = publication.outcomes_within(budget)
+        finally:
+            _holds.remove(records)  # if the thread never ends, a relay takes them when their hold does
         if outcomes is None:
             breaker.failed(f"it did not answer for {budget} seconds")
-            _holds.remove(records)  # if the thread never ends, a relay takes them when their hold does
             return
-        count = _count_and_tell(records, outcomes)
-        done += records[:count]
-        left.update(dict.fromkeys(records[count:]))
+        settlement.take_back(records)
+        settlement.note_dispatched(_dispatched_first(records, outcomes))
 
-    def _call(self, records: list[Record], done: list[Record]) -> None:
+    def _call(self, records: list[Record], settlement: Settlement) -> None:
         """Call what is to be called in this thread, up to the first that fails."""
         for record in records:
             goes_to_broker = isinstance(self.inner, CeleryExecutor) and self.inner.accepts(record.intent.task)
@@ -166,14 +163,13 @@ class OutboxExecutor:
             # What was recorded, and not the intent itself: its arguments may have changed since.
             recorded, _ = read(record.payload, record.intent.id)
             outcome = run_in_context(record.intent, dispatch_one, self.inner, recorded)
-            if outcome is None:
-                done.append(record)
-                continue
-            error = outcome.error if isinstance(outcome, OutcomeUnknown) else outcome
-            if not isinstance(error, Exception):
-                raise error
-            _tell_of_failure(record.intent, error)
-            return
+            if outcome is not None:
+                error = _error_of(outcome)
+                if not isinstance(error, Exception) or isinstance(error, SoftTimeLimitExceeded):
+                    raise error
+                _tell_of_failure(record.intent, error)
+                return
+            settlement.note_dispatched([record])
 
 
 def _not_paused(records: list[Record]) -> list[Record]:
@@ -241,15 +237,19 @@ def _still_ours(records: list[Record]) -> list[Record]:
     return [record for record in records if record not in lost]
 
 
-def _count_and_tell(records: list[Record], outcomes: list[Outcome]) -> int:
-    """How many went well, before the first that did not."""
+def _dispatched_first(records: list[Record], outcomes: list[Outcome]) -> list[Record]:
+    """Those that went well, before the first that did not. The log and the breaker hear of that one."""
     failure = next((outcome for outcome in outcomes if outcome is not None), None)
     if failure is None:
         breaker.succeeded()
-        return len(outcomes)
+        return records
     number = outcomes.index(failure)
-    _tell_of_failure(records[number].intent, failure.error if isinstance(failure, OutcomeUnknown) else failure)
-    return number
+    _tell_of_failure(records[number].intent, _error_of(failure))
+    return records[:number]
+
+
+def _error_of(outcome: BaseException | OutcomeUnknown) -> BaseException:
+    return outcome.error if isinstance(outcome, OutcomeUnknown) else outcome
 
 
 def _tell_of_failure(intent: Intent, error: BaseException) -> None:
@@ -259,7 +259,6 @@ def _tell_of_failure(intent: Intent, error: BaseException) -> None:
         logger.error("%s failed and is left to the relay", intent, exc_info=error)
 
 
-def _finish_late(records: list[Record], outcomes: list[Outcome]) -> None:
-    count = _count_and_tell(records, outcomes)
-    _holds.finish(records[:count], _table.delete)
-    _holds.finish(records[count:], _table.let_go)
+def _settle_late(records: list[Record], outcomes: list[Outcome]) -> None:
+    with Settlement(records) as settlement:
+        settlement.note_dispatched(_dispatched_first(records, outcomes))

@@ -39,6 +39,7 @@ def insert(alias: str, records: Sequence[Record], lease: UUID, seconds: float) -
     connection = connections[alias]
     now = timezone.now()
     adapt_time: Any = connection.ops.adapt_datetimefield_value
+    has_uuids = connection.features.has_native_uuid_field
     due_params: list[Any] = []
     if connection.vendor == "postgresql":
         due = f"STATEMENT_TIMESTAMP() + INTERVAL '{seconds:f} seconds'"
@@ -55,7 +56,8 @@ def insert(alias: str, records: Sequence[Record], lease: UUID, seconds: float) -
             params: list[Any] = []
             for number, record in batch:
                 created = adapt_time(now + timedelta(microseconds=number))
-                params += (_adapted(UUID(record.intent.id), connection), created, *due_params)
+                entry_id = record.intent.id if has_uuids else record.intent.id.replace("-", "")
+                params += (entry_id, created, *due_params)
                 params += (not record.is_decided, record.intent.full_name[:255], record.payload)
             values = ", ".join([row] * len(batch))
             cursor.execute(f"INSERT INTO airlock_outbox {columns} VALUES {values}", params)  # noqa: S608
