@@ -258,7 +258,7 @@ def test_wrong_signature_is_parked(rows, log):
             "Its signature is wrong: it was changed, or written with a SECRET_KEY that is not in SECRET_KEY_FALLBACKS.",
         )
     ]
-    assert "is parked: Its signature is wrong" in log.text
+    assert "was parked: Its signature is wrong" in log.text
 
 
 def test_payload_of_another_entry_is_parked(rows):
@@ -339,7 +339,7 @@ def test_parked_after_its_last_attempt(outbox, rows, log):
 
     assert called == [1, 1, 1]
     assert [(entry.due, entry.error) for entry in rows()] == [(None, "ValueError: no")]
-    assert "is parked: ValueError: no" in log.text
+    assert "was parked: ValueError: no" in log.text
 
 
 @every_database

@@ -14,7 +14,7 @@ from django.db import connections, router, transaction
 from kombu.exceptions import OperationalError as BrokerError
 
 from airlock import Intent, OutcomeUnknown
-from airlock.ext import dispatch_one, refresh_fates, run_in_context
+from airlock.ext import Event, dispatch_one, is_heard, refresh_fates, run_in_context, tell
 from airlock.integrations.executors.celery import CeleryExecutor
 from airlock.integrations.outbox import _holds, _table
 from airlock.integrations.outbox._fast_path import Publication, breaker, publish
@@ -22,7 +22,7 @@ from airlock.integrations.outbox._pausing import paused_tasks
 from airlock.integrations.outbox._record import Record, may_have_entries, write
 from airlock.integrations.outbox._recording import message_of, name_of_executor, payload_of, read
 from airlock.integrations.outbox._settings import options
-from airlock.integrations.outbox._settlement import Settlement
+from airlock.integrations.outbox._settlement import Settlement, tell_of_stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,6 +39,9 @@ class OutboxExecutor:
     Args:
         inner: the executor that it wraps. Other processes must be able to find it by its name.
     """
+
+    #: Settlements tell of what was dispatched, and of what is left to the relay.
+    tells_of_dispatched = True
 
     def __init__(self, inner: Executor) -> None:
         self.inner: Any = inner
@@ -105,19 +108,24 @@ class OutboxExecutor:
         """
         _write_unwritten([record for record in map(_record_of, intents) if record is not None])
         outcomes: list[Outcome] = []
-        for is_written, run in groupby(intents, _is_written):
-            if is_written:
-                outcomes += self._dispatch_written(list(run))
-            else:
-                outcomes += publish(self.inner, [_to_dispatch(intent) for intent in run])
+        for is_written, together in groupby(intents, _is_written):
+            dispatch = self._dispatch_written if is_written else self._dispatch_unwritten
+            outcomes += dispatch(list(together))
             if outcomes.count(None) < len(outcomes):
                 break
+        return outcomes
+
+    def _dispatch_unwritten(self, intents: list[Intent]) -> list[Outcome]:
+        outcomes = publish(self.inner, [_to_dispatch(intent) for intent in intents])
+        if is_heard():
+            done = [intent for intent, outcome in zip(intents, outcomes, strict=False) if outcome is None]
+            tell([Event("dispatched", intent) for intent in done])
         return outcomes
 
     def _dispatch_written(self, intents: list[Intent]) -> list[Outcome]:
         records = [record for record in map(_record_of, intents) if record is not None and not record.is_given_away]
         with Settlement(records) as settlement:
-            for is_for_broker, run in groupby(self._ready(records), self._is_for_broker):
+            for is_for_broker, run in groupby(self._ready(records, settlement), self._is_for_broker):
                 dispatch = self._publish if is_for_broker else self._call
                 dispatch(list(run), settlement)
         return [None] * len(intents)
@@ -127,16 +135,22 @@ class OutboxExecutor:
         task = record.intent.task
         return record.message is not None or (isinstance(task, Signature) and not task.app.conf.task_always_eager)
 
-    def _ready(self, records: list[Record]) -> list[Record]:
+    def _ready(self, records: list[Record], settlement: Settlement) -> list[Record]:
         """Those to dispatch now. Whatever the relay publishes in a process of its own, RabbitMQ confirms."""
         confirms = getattr(self.inner, "confirms", lambda intent: True)
-        ready = _not_paused(_still_ours(records))
-        return [record for record in ready if record.message is not None or confirms(record.intent)]
+        ours = _still_ours(records)
+        settlement.note_left(set(records).difference(ours), "its hold had ended")
+        unpaused = _not_paused(ours)
+        settlement.note_left(set(ours).difference(unpaused), "its task is paused")
+        ready = [record for record in unpaused if record.message is not None or confirms(record.intent)]
+        settlement.note_left(set(unpaused).difference(ready), "only there RabbitMQ confirms it")
+        return ready
 
     def _publish(self, records: list[Record], settlement: Settlement) -> None:
         """Publish these in a thread, up to the first that fails, as long as it does not take too long."""
         budget = options().fast_path_seconds
         if not budget or not breaker.allows():
+            settlement.note_left(records, "the broker fails" if budget else "FAST_PATH_SECONDS is 0")
             return
         publication = Publication(
             self.inner,
@@ -149,16 +163,19 @@ class OutboxExecutor:
         finally:
             _holds.remove(records)  # if the thread never ends, a relay takes them when their hold does
         if outcomes is None:
-            breaker.failed(f"it did not answer for {budget} seconds")
+            silence = f"it did not answer for {budget} seconds"
+            breaker.failed(silence)
+            tell_of_stored(dict.fromkeys(records, f"the broker fails: {silence}"))  # the thread may still come through
             return
         settlement.take_back(records)
-        settlement.note_dispatched(_dispatched_first(records, outcomes))
+        _note_outcomes(records, outcomes, settlement)
 
     def _call(self, records: list[Record], settlement: Settlement) -> None:
         """Call what is to be called in this thread, up to the first that fails."""
         for record in records:
             goes_to_broker = isinstance(self.inner, CeleryExecutor) and self.inner.accepts(record.intent.task)
             if goes_to_broker and not (options().fast_path_seconds and breaker.allows()):
+                settlement.note_left([record], "the broker fails, or FAST_PATH_SECONDS is 0")
                 return
             # What was recorded, and not the intent itself: its arguments may have changed since.
             recorded, _ = read(record.payload, record.intent.id)
@@ -167,7 +184,8 @@ class OutboxExecutor:
                 error = _error_of(outcome)
                 if not isinstance(error, Exception) or isinstance(error, SoftTimeLimitExceeded):
                     raise error
-                _tell_of_failure(record.intent, error)
+                _log_failure(record.intent, error)
+                settlement.note_left([record], repr(error))
                 return
             settlement.note_dispatched([record])
 
@@ -237,28 +255,30 @@ def _still_ours(records: list[Record]) -> list[Record]:
     return [record for record in records if record not in lost]
 
 
-def _dispatched_first(records: list[Record], outcomes: list[Outcome]) -> list[Record]:
-    """Those that went well, before the first that did not. The log and the breaker hear of that one."""
+def _note_outcomes(records: list[Record], outcomes: list[Outcome], settlement: Settlement) -> None:
+    """Note those that went well, before the first that did not. The log and the breaker hear of that one."""
     failure = next((outcome for outcome in outcomes if outcome is not None), None)
     if failure is None:
         breaker.succeeded()
-        return records
+        settlement.note_dispatched(records)
+        return
     number = outcomes.index(failure)
-    _tell_of_failure(records[number].intent, _error_of(failure))
-    return records[:number]
+    settlement.note_dispatched(records[:number])
+    settlement.note_left([records[number]], repr(_error_of(failure)))
+    _log_failure(records[number].intent, _error_of(failure))
 
 
 def _error_of(outcome: BaseException | OutcomeUnknown) -> BaseException:
     return outcome.error if isinstance(outcome, OutcomeUnknown) else outcome
 
 
-def _tell_of_failure(intent: Intent, error: BaseException) -> None:
+def _log_failure(intent: Intent, error: BaseException) -> None:
     if isinstance(error, BrokerError | OSError):
         breaker.failed(error)
     else:
-        logger.error("%s failed and is left to the relay", intent, exc_info=error)
+        logger.error("%s (id %s) failed and is left to the relay", intent.name, intent.id, exc_info=error)
 
 
 def _settle_late(records: list[Record], outcomes: list[Outcome]) -> None:
     with Settlement(records) as settlement:
-        settlement.note_dispatched(_dispatched_first(records, outcomes))
+        _note_outcomes(records, outcomes, settlement)

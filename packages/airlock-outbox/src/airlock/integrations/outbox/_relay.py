@@ -20,7 +20,8 @@ from django.db import InterfaceError, InternalError, OperationalError, connectio
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
-from airlock import OutcomeUnknown
+from airlock import Intent, OutcomeUnknown
+from airlock.ext import Event, is_heard, tell
 from airlock.integrations.executors.celery import CeleryExecutor, Message
 from airlock.integrations.outbox._fast_path import publish
 from airlock.integrations.outbox._leases import Leases, Taken
@@ -31,7 +32,7 @@ from airlock.integrations.outbox.models import Entry, InboxEntry
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from airlock import Executor, Intent
+    from airlock import Executor
     from airlock.integrations.outbox._waking import Waker
 
 logger = logging.getLogger("airlock")
@@ -147,6 +148,8 @@ class Relay:
         if entries:
             self.leases.delete(entries)
             self.done["dispatched"] += len(entries)
+            if is_heard():
+                tell([Event("relayed", _intent_of(entry)) for entry in entries])
 
     def _put_off(self, entry: Taken, error: Exception) -> None:
         why = _text_of(error)
@@ -159,11 +162,19 @@ class Relay:
         logger.warning("%s failed, and is tried again in %.0f s: %s", entry, wait, why)
         self.leases.put_off(entry, wait, why)
         self.done["put off"] += 1
+        if is_heard():
+            again = f"the relay tries again in {wait:.0f} s: {why}"
+            tell([Event("failed", _intent_of(entry), reason=again, error=error, is_handled=True)])
 
     def _park(self, entry: Taken, why: str) -> None:
-        logger.error("%s is parked: %s", entry, why)
         self.leases.park(entry, why)
         self.done["parked"] += 1
+        tell([Event("parked", _intent_of(entry), reason=why)])
+
+
+def _intent_of(entry: Taken) -> Intent:
+    """An intent for who listens. Its arguments are not there: they may not be readable here."""
+    return Intent(entry.task, id=str(entry.id))
 
 
 def _first_batch(work: list[Work]) -> list[Work]:
@@ -215,14 +226,14 @@ def databases() -> list[str]:
 def drain(
     relays: Sequence[Relay],
     is_stopped: Callable[[], bool] = lambda: False,
-    tell: Callable[[int], object] = lambda _: None,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> int:
     """Dispatch until nothing is due any more.
 
     Args:
         relays: those of the databases.
         is_stopped: whether to end, asked after each batch.
-        tell: called with the number of entries after each batch.
+        progress: called with the number of entries after each batch.
 
     Returns:
         How many entries it has taken.
@@ -235,7 +246,7 @@ def drain(
     for relay in relays:
         while not is_stopped() and (taken := relay.step()):
             total += taken
-            tell(taken)
+            progress(taken)
     return total
 
 
