@@ -47,7 +47,7 @@ class Event(NamedTuple):
     #: Whether somebody takes care of that error: it is raised to the code around the scope, or a relay tries again.
     #: Else it is only told here, and the log has it as an error.
     is_handled: bool = False
-    #: When the executor was given what it has dispatched, in nanoseconds since the epoch.
+    #: When the executor was given what it has dispatched or failed to dispatch, in nanoseconds since the epoch.
     began: int | None = None
 
 
