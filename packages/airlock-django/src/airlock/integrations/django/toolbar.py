@@ -2,16 +2,16 @@
 
     DEBUG_TOOLBAR_PANELS = [..., "airlock.integrations.django.toolbar.AirlockPanel"]
 
-It needs `"airlock.integrations.django"` in `INSTALLED_APPS`, and `DebugToolbarMiddleware` above `AirlockMiddleware`. The
-system checks say so.
+It needs `"airlock.integrations.django"` in `INSTALLED_APPS`, and `DebugToolbarMiddleware` above `AirlockMiddleware`.
+The system checks say so.
 """
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections import Counter
 from contextvars import ContextVar
+from inspect import currentframe
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
+    from django.utils.safestring import SafeString
 
     from airlock import Intent
     from airlock.ext import Event, Kind
@@ -61,9 +62,10 @@ _current: ContextVar[AirlockPanel | None] = ContextVar("airlock_panel", default=
 class AirlockPanel(Panel):
     """Shows what became of each intent that a request has enqueued, and why."""
 
-    title = "Airlock"
-    nav_icon = "airlock/toolbar.svg"
-    template = "airlock/toolbar.html"
+    # Attributes instead of properties, as in the toolbar's own panels.
+    title = "Airlock"  # pyright: ignore[reportIncompatibleMethodOverride, reportAssignmentType]
+    template = "airlock/toolbar.html"  # pyright: ignore[reportIncompatibleMethodOverride, reportAssignmentType]
+    nav_icon = "airlock/toolbar.svg"  # type: ignore[assignment]
     is_async = True
 
     _unsubscribe: Callable[[], None]
@@ -77,9 +79,9 @@ class AirlockPanel(Panel):
         self._rows: dict[Intent, _Row] = {}
 
     @property
-    def nav_subtitle(self) -> str:
+    def nav_subtitle(self) -> Any:
         """How many intents ended in which way. In red what has failed."""
-        states = self.get_stats().get("states", [])
+        states = self._stats().get("states", [])
         if not any(state["level"] == "bad" for state in states):
             return ", ".join(f"{state['count']} {state['state']}" for state in states) or "no intents"
         # The styles are in the content of the panel, which may not be there yet.
@@ -88,9 +90,9 @@ class AirlockPanel(Panel):
         return format_html("{}{}", render_to_string("airlock/toolbar_styles.html"), counted)
 
     @property
-    def content(self) -> str:
+    def content(self) -> SafeString:
         """The table. Stack traces are rendered as in the other panels."""
-        stats = self.get_stats()
+        stats = self._stats()
         stacks = [render_stacktrace(stack) for stack in stats["stacks"]]
         intents = [{**intent, "stack": stacks[intent["stack"]]} for intent in stats["intents"]]
         return render_to_string(self.template, {**stats, "intents": intents})
@@ -116,8 +118,8 @@ class AirlockPanel(Panel):
         if AirlockMiddleware in order and order[-1] is DebugToolbarMiddleware:
             messages.append(
                 checks.Warning(
-                    "AirlockMiddleware is above DebugToolbarMiddleware, so a page is sent with the counts of AirlockPanel "
-                    "from before the intents are dispatched.",
+                    "AirlockMiddleware is above DebugToolbarMiddleware, so each page is sent with the counts of "
+                    "AirlockPanel from before its intents are dispatched.",
                     hint="In MIDDLEWARE, put DebugToolbarMiddleware above AirlockMiddleware.",
                     id="airlock.W004",
                 )
@@ -136,9 +138,9 @@ class AirlockPanel(Panel):
 
     def generate_stats(self, request: HttpRequest, response: HttpResponseBase) -> None:
         """Record what has happened, and listen on until the response is closed: a streaming body is still to come."""
+        self._unsubscribe = subscribe(self._hear)
         self._notice_rollbacks()
         self._record()
-        self._unsubscribe = subscribe(self._hear)
         # If a middleware replaces the response, nobody closes this one.
         weakref.finalize(response, self._unsubscribe)
         close = response.close
@@ -154,6 +156,10 @@ class AirlockPanel(Panel):
                 self._rows.clear()  # they refer to arguments
 
         response.close = close_and_record  # type: ignore[method-assign]
+
+    def _stats(self) -> dict[str, Any]:
+        stats: dict[str, Any] = self.get_stats()  # type: ignore[no-untyped-call]
+        return stats
 
     def _hear(self, events: Sequence[Event]) -> None:
         """Called by whatever code something happens in, of this request or of another one."""
@@ -187,7 +193,8 @@ class AirlockPanel(Panel):
             for state, level in dict.fromkeys(_STATES.values())
             if state in counts
         ]
-        self.record_stats({"intents": intents, "states": states, "stacks": list(stacks), "is_closed": is_closed})
+        stats = {"intents": intents, "states": states, "stacks": list(stacks), "is_closed": is_closed}
+        self.record_stats(stats)  # type: ignore[no-untyped-call]
 
 
 class _Row:
@@ -199,9 +206,10 @@ class _Row:
         #: With seconds since the request came in.
         self.events: list[tuple[float, Event]] = []
         skip, caller = _outside_airlock()
-        # The last frame is the one that has enqueued.
-        self.stack = tuple(map(tuple, get_stack_trace(skip=skip + 1)))
-        origin = intent.origin or f"{caller.f_code.co_filename}:{caller.f_lineno}"
+        #: The last frame is the one that has enqueued.
+        self.stack = tuple(map(tuple, get_stack_trace(skip=skip - 1)))  # type: ignore[no-untyped-call]
+        line = f"{caller.f_code.co_filename}:{caller.f_lineno}" if caller else ""
+        origin = intent.origin or line
         self.known = {
             "id": intent.id,
             "name": intent.full_name,
@@ -209,7 +217,7 @@ class _Row:
             "options": ", ".join(f"{option}={value!r}" for option, value in intent.dispatch_options.items()),
             "origin": origin,
             "place": origin.replace("\\", "/").rsplit("/", 2)[-2:],
-            "function": caller.f_code.co_name,
+            "function": caller.f_code.co_name if caller else "",
             "scope": enqueued.scope,
             "transactions": [getattr(fate, "description", repr(fate)) for fate in fates_of(intent)],
         }
@@ -242,9 +250,9 @@ def _what(event: Event) -> str:
     return reason if reason.startswith(what) else f"{what}: {reason}"
 
 
-def _outside_airlock() -> tuple[int, FrameType]:
+def _outside_airlock() -> tuple[int, FrameType | None]:
     """The code that has called Airlock: how many frames are between, and its own."""
-    skip, frame = 0, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "airlock":
+    skip, frame = 0, currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "airlock":
         skip, frame = skip + 1, frame.f_back
     return skip, frame
