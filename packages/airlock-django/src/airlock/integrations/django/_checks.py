@@ -33,7 +33,7 @@ def check_setting(**_: Any) -> list[checks.CheckMessage]:
 
 def check_middleware(**_: Any) -> list[checks.CheckMessage]:
     """Warnings for a middleware that is missing, or there more than once."""
-    count = sum(map(_is_ours, settings.MIDDLEWARE))
+    count = sum(has_class(path, AirlockMiddleware) for path in settings.MIDDLEWARE)
     if count == 0:
         return [
             checks.Warning(
@@ -54,9 +54,10 @@ def check_middleware(**_: Any) -> list[checks.CheckMessage]:
     return []
 
 
-def _is_ours(path: str) -> bool:
+def has_class(path: str, kind: type) -> bool:
+    """Whether a path in MIDDLEWARE is that of a class, or of a subclass."""
     try:
         middleware = import_string(path)
     except ImportError:
         return False  # which Django will say
-    return isinstance(middleware, type) and issubclass(middleware, AirlockMiddleware)
+    return isinstance(middleware, type) and issubclass(middleware, kind)
