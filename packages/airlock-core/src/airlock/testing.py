@@ -147,7 +147,7 @@ class Effects(Sequence["Intent"]):
         for event in events:
             if event.kind == "enqueued" or event.intent in self._latest:
                 self._latest[event.intent] = event
-                if event.kind in ("failed", "unknown") and not event.is_raised:
+                if event.kind in ("failed", "unknown") and not event.is_handled:
                     self.failures.append(event)
 
     def _withheld(self) -> dict[Intent, str | None]:
