@@ -175,7 +175,7 @@ class Effects(Sequence["Intent"]):
             assert error is not None  # noqa: S101 - for type checkers: what has failed has one
             error.add_note(_failure(event))
             if len(failures) > 1:
-                error.add_note(f"{len(failures) - 1} more have failed.")
+                error.add_note(f"It is the first of {len(failures)} failures.")
             raise error
 
 
