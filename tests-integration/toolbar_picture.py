@@ -17,7 +17,7 @@ PICTURES = HERE.parent / "docs" / "_static"
 
 def open_panel(chromium: Any, site: str, width: int, scheme: str) -> Any:
     """Open the page of the shop, and the panel in it. Returns the toolbar."""
-    chromium.set_window_size(width, 760)
+    chromium.set_window_size(width, 730)
     set_scheme(chromium, scheme)
     chromium.get(site)
     toolbar = one(chromium, "#djDebugRoot").shadow_root
@@ -29,7 +29,9 @@ def open_panel(chromium: Any, site: str, width: int, scheme: str) -> Any:
 def main() -> None:
     command = [sys.executable, "-m", "toolbar_shop.site"]
     environment = {**os.environ, "PYTHONPATH": str(HERE)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
         try:
             assert server.stdout
             served = re.search(r"http://\S+/", server.stdout.readline())
@@ -37,7 +39,7 @@ def main() -> None:
             with chromium() as window:
                 window.get(served[0])  # so that the times are those of a server that has been used
                 for scheme in "light", "dark":
-                    open_panel(window, served[0], 1280, scheme)
+                    open_panel(window, served[0], 1080, scheme)
                     window.save_screenshot(str(PICTURES / f"toolbar-{scheme}.png"))
         finally:
             server.terminate()

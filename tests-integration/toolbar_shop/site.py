@@ -35,9 +35,7 @@ def serve() -> None:
         DEBUG_TOOLBAR_PANELS=[
             "debug_toolbar.panels.history.HistoryPanel",
             "debug_toolbar.panels.timer.TimerPanel",
-            "debug_toolbar.panels.request.RequestPanel",
             "debug_toolbar.panels.sql.SQLPanel",
-            "debug_toolbar.panels.signals.SignalsPanel",
             "airlock.integrations.django.toolbar.AirlockPanel",
         ],
         DEBUG_TOOLBAR_CONFIG={"UPDATE_ON_FETCH": True},
