@@ -14,6 +14,7 @@ from browser import contrast, every, one
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from processes import Process
 
@@ -28,23 +29,39 @@ def chromium() -> Iterator[Any]:
 def site(chromium: Any, start_process: Callable[..., Process]) -> Iterator[str]:
     """The address of the shop. Nothing may fail in its pages."""
     process = start_process(sys.executable, "-m", "toolbar_shop.site", ready="/.")
-    served = re.search(r"http://\S+/", process.log)
-    assert served
-    yield served[0]
+    yield address_of(process)
     chromium.get("about:blank")  # it asks for nothing more
     complaints = [each for each in browser.complaints(chromium) if "402" not in each]
     process.stop()
     assert complaints == []
 
 
+@pytest.fixture
+def site_with_outbox(start_process: Callable[..., Process], tmp_path: Path) -> Iterator[str]:
+    process = start_process(sys.executable, "-m", "toolbar_shop.site", str(tmp_path), ready="/.")
+    yield address_of(process)
+    process.stop()
+
+
+def address_of(site: Process) -> str:
+    served = re.search(r"http://\S+/", site.log)
+    assert served
+    return served[0]
+
+
+def outcomes(panel: Any) -> dict[str, str]:
+    """The last line about each intent."""
+    return {
+        one(row, ".airlock-intent").text.partition("(")[0]: one(row, "li:last-child span:last-child").text
+        for row in every(panel, "tr[id^=airlockMain]")
+    }
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 900])
 def test_panel_says_at_a_look_why_no_mail_was_sent(chromium: Any, site: str, width: int, scheme: str) -> None:
     panel = toolbar_picture.open_panel(chromium, site, width, scheme)
-    shown = {
-        one(row, ".airlock-intent").text.partition("(")[0]: one(row, "li:last-child span:last-child").text
-        for row in every(panel, "tr[id^=airlockMain]")
-    }
+    shown = outcomes(panel)
 
     assert shown.pop("reserve_parcel").startswith("rolled back with the savepoint s")
     assert shown == {
@@ -87,3 +104,10 @@ def test_panel_follows_requests_of_scripts(chromium: Any, site: str) -> None:
     one(panel, "a.AirlockPanel").click()
     last = one(panel, "#AirlockPanel li:last-child span:last-child")
     assert last.text == "discarded, because the response has the status 402"
+
+
+def test_panel_says_what_the_outbox_has_left_to_the_relay(chromium: Any, site_with_outbox: str) -> None:
+    shown = outcomes(toolbar_picture.open_panel(chromium, site_with_outbox, 1280, "light"))
+
+    assert shown["send_confirmation"] == "stored: left to the relay: its task is paused"
+    assert shown["reserve_parcel"].startswith("rolled back with the savepoint s")
