@@ -1,11 +1,17 @@
-"""The shop with the Django Debug Toolbar, for a browser: `python -m toolbar_shop.site`. It prints its address."""
+"""The shop with the Django Debug Toolbar, for a browser: `python -m toolbar_shop.site`. It prints its address.
+
+With a directory as an argument, it has an outbox there, and confirmations are paused.
+"""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import django
 from django.conf import settings
+from django.core.management import call_command
 
 
 def strict(get_response: Any) -> Any:
@@ -19,14 +25,18 @@ def strict(get_response: Any) -> Any:
     return respond
 
 
-def serve() -> None:
+def serve(*directory: str) -> None:
+    apps = ["airlock.integrations.outbox"] if directory else []
+    outbox = {"SCOPE": "airlock.integrations.outbox.OutboxScope"}
+    database = Path(directory[0], "shop.sqlite3") if directory else ":memory:"
     settings.configure(
         SECRET_KEY="only for tests",
         DEBUG=True,
         ALLOWED_HOSTS=["127.0.0.1"],
         INTERNAL_IPS=["127.0.0.1"],
-        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
-        INSTALLED_APPS=["django.contrib.staticfiles", "debug_toolbar", "airlock.integrations.django"],
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": database}},
+        AIRLOCK=outbox if directory else {},
+        INSTALLED_APPS=["django.contrib.staticfiles", "debug_toolbar", "airlock.integrations.django", *apps],
         MIDDLEWARE=[
             "toolbar_shop.site.strict",
             "debug_toolbar.middleware.DebugToolbarMiddleware",
@@ -35,9 +45,7 @@ def serve() -> None:
         DEBUG_TOOLBAR_PANELS=[
             "debug_toolbar.panels.history.HistoryPanel",
             "debug_toolbar.panels.timer.TimerPanel",
-            "debug_toolbar.panels.request.RequestPanel",
             "debug_toolbar.panels.sql.SQLPanel",
-            "debug_toolbar.panels.signals.SignalsPanel",
             "airlock.integrations.django.toolbar.AirlockPanel",
         ],
         DEBUG_TOOLBAR_CONFIG={"UPDATE_ON_FETCH": True},
@@ -47,6 +55,10 @@ def serve() -> None:
         USE_TZ=True,
     )
     django.setup()
+
+    if directory:
+        call_command("migrate", verbosity=0)
+        call_command("airlock_outbox", "pause", "toolbar_shop.tasks.send_confirmation")
 
     from debug_toolbar.toolbar import debug_toolbar_urls
     from django.contrib.staticfiles.handlers import StaticFilesHandler
@@ -63,4 +75,4 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(*sys.argv[1:])

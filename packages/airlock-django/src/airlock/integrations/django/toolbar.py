@@ -46,7 +46,7 @@ _STATES: dict[Kind, tuple[str, str]] = {
     "parked": ("parked", "bad"),
     "dispatched": ("dispatched", "good"),
     "relayed": ("relayed", "good"),
-    "stored": ("stored", "good"),
+    "stored": ("stored", "open"),
     "enqueued": ("waiting", "open"),
     "captured": ("waiting", "open"),
     "discarded": ("discarded", "withheld"),
