@@ -254,7 +254,7 @@ def test_what_another_process_has_enqueued_ends_below_the_current_span(traced):
 
 
 def test_what_a_relay_sends_is_a_send(traced):
-    tell([Event("relayed", airlock.Intent(send_email, id=id)) for id in ("7", "8")])
+    tell([Event("relayed", airlock.Intent(send_email, id=number)) for number in ("7", "8")])
     (send,) = traced.spans
     assert (send.name, send.attributes["messaging.batch.message_count"]) == (f"send {EMAIL}", 2)
     assert counted(traced) == {(EMAIL, "relayed"): 2}
