@@ -59,8 +59,8 @@ PAGES = {
         "api",
         "changelog",
     ],
-    "celery": ["celery", "task-wrapper", "celery-outcomes", "migration"],
-    "django": ["django", "toolbar", "comparison"],
+    "celery": ["celery", "task-wrapper", "celery-outcomes", "migration", "testing-celery"],
+    "django": ["django", "toolbar", "comparison", "testing-pytest-django"],
     "outbox": ["outbox", "outbox-operations", "outbox-crash-test"],
 }
 
