@@ -1,7 +1,5 @@
 import pytest
-from celery.contrib.testing.worker import start_worker
 
-from shop.app import app
 from shop.tasks import notify_warehouse, process_order, send_confirmation
 
 
@@ -30,10 +28,7 @@ def test_follow_ups_run_without_an_error():
     process_order(42)
 
 
-def test_a_worker_has_its_effects_collected_too(airlock_effects):
-    app.conf.update(broker_url="memory://", result_backend="cache+memory://")
-
-    with start_worker(app, perform_ping_check=False):
-        process_order.delay(42).get(timeout=10)
+def test_worker_has_its_effects_collected_too(airlock_effects, celery_worker):
+    process_order.delay(42).get(timeout=60)
 
     airlock_effects.assert_enqueued(notify_warehouse, 42)
