@@ -56,6 +56,8 @@ DJANGOS = {
     "6.0": ["3.12", "3.13", "3.14"],
     "6.1": ["3.12", "3.13", "3.14"],
 }
+# One of the Django Debug Toolbar with each: the first of every major version.
+TOOLBARS = {"4.2": "5.0", "5.2": "6.0", "6.0": "7.0", "6.1": "8.0"}
 
 
 def every(versions: dict[str, list[str]]) -> list[tuple[str, str]]:
@@ -153,7 +155,8 @@ def celery(session: nox.Session, celery: str) -> None:
 @nox.parametrize("python,django", params(every(DJANGOS)))
 def django(session: nox.Session, django: str) -> None:
     """Test airlock-django on every supported Python and Django; a plain `nox` runs some of them."""
-    session.install(*group("django"), *editable(DJANGO), f"django~={django}.0")
+    toolbar = f"django-debug-toolbar~={TOOLBARS[django]}.0"
+    session.install(*group("django"), *editable(DJANGO), f"django~={django}.0", toolbar)
     run_pytest(session, str(DJANGO / "tests"), measured=f"django {django}")
 
 

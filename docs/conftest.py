@@ -49,7 +49,7 @@ EXAMPLES = Path(__file__).parent / "examples"
 PAGES = {
     "plain": ["index", "installation", "quickstart", "policies", "nesting", "testing", "extending", "api", "changelog"],
     "celery": ["celery", "task-wrapper", "celery-outcomes", "migration"],
-    "django": ["django", "explain", "comparison"],
+    "django": ["django", "explain", "toolbar", "comparison"],
     "outbox": ["outbox", "outbox-operations", "outbox-crash-test"],
 }
 

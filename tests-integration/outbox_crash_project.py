@@ -43,7 +43,7 @@ CONFIG: dict[str, Any] = json.loads(os.environ["OUTBOX_CRASH"])
 
 app = Celery("crash", broker=CONFIG["broker"])
 app.conf.update(task_default_queue=CONFIG["queue"], task_ignore_result=True)
-# Messages are confirmed in any case. Calls are not: what publishes them is not Airlock.
+# Messages are confirmed in any case. Calls would be left to the relay otherwise.
 app.conf.update(broker_transport_options={"confirm_publish": True} if CONFIG["scheme"] == "amqp" else {})
 
 

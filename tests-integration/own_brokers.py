@@ -139,7 +139,7 @@ class Proxy:
         self.on_cut: Callable[[], None] = lambda: None
         #: Whether new connections are closed at once.
         self.refuses = False
-        #: Unless it is set, new connections get no answer until it is.
+        #: Unless it is set, nobody gets an answer until it is.
         self.answers = threading.Event()
         self.answers.set()
         #: How many connections clients have asked for.
@@ -218,6 +218,7 @@ class Proxy:
     def _down(self, server: socket.socket, client: socket.socket) -> None:
         with suppress(OSError):
             while data := server.recv(65536):
+                self.answers.wait()
                 passed = data if self._answers_left is None else data[: self._answers_left]
                 client.sendall(passed)
                 if self._answers_left is not None:

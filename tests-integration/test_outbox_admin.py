@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import browser
 import outbox_site
-from services import unavailable
+from browser import contrast, every, one
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from processes import Process
-
-#: What is shown of the page: its text against its background, of an element.
-COLOURS = """
-    const colours = getComputedStyle(arguments[0]);
-    let behind = arguments[0];
-    while (behind.parentElement && getComputedStyle(behind).backgroundColor === "rgba(0, 0, 0, 0)")
-        behind = behind.parentElement;
-    return [arguments[0] instanceof SVGElement ? colours.fill : colours.color,
-            getComputedStyle(behind).backgroundColor];
-"""
 
 #: The text of each bar of the chart, and how high its parts are drawn.
 BARS = """
@@ -39,26 +29,7 @@ BARS = """
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A browser."""
-    from selenium import webdriver
-
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (program and driver):
-        unavailable("no chromium and chromedriver in PATH (Debian: apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",  # it cannot have one as root
-        "--disable-dev-shm-usage",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as chromium:
-        chromium.implicitly_wait(10)
+    with browser.chromium() as chromium:
         yield chromium
 
 
@@ -71,7 +42,7 @@ def site(chromium: Any, start_process: Callable[..., Process], tmp_path: Path) -
     assert served
     yield served[0]
     chromium.get("about:blank")  # it asks for nothing more
-    complaints = [entry["message"] for entry in chromium.get_log("browser") if "favicon" not in entry["message"]]
+    complaints = browser.complaints(chromium)
     process.stop()
     assert complaints == []
 
@@ -82,8 +53,7 @@ def open_outbox(chromium: Any, site: str) -> Callable[..., None]:
 
     def open_outbox(user: str = "alex", width: int = 1200, scheme: str = "light") -> None:
         chromium.set_window_size(width, 900)
-        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        browser.set_scheme(chromium, scheme)
         chromium.get(f"{site}airlock_outbox/entry/")
         one(chromium, "[name=username]").send_keys(user)
         one(chromium, "[name=password]").send_keys(outbox_site.PASSWORD)
@@ -91,15 +61,6 @@ def open_outbox(chromium: Any, site: str) -> Callable[..., None]:
         one(chromium, ".airlock-outbox")
 
     return open_outbox
-
-
-def one(chromium: Any, selector: str) -> Any:
-    return chromium.find_element("css selector", selector)
-
-
-def every(chromium: Any, selector: str) -> list[Any]:
-    found: list[Any] = chromium.find_elements("css selector", selector)
-    return found
 
 
 def follow(chromium: Any, element: Any) -> None:
@@ -117,16 +78,6 @@ def act(chromium: Any, action: str) -> None:
     one(chromium, "#result_list tbody .action-select").click()
     one(chromium, f"[name=action] option[value={action}]").click()
     follow(chromium, one(chromium, "#changelist [name=index]"))
-
-
-def contrast(chromium: Any, element: Any) -> float:
-    """That of an element with what is behind it, as WCAG defines it: from 1 to 21."""
-    lights = []
-    for colour in chromium.execute_script(COLOURS, element):
-        channels = [int(number) / 255 for number in re.findall(r"\d+", colour)[:3]]
-        red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
-        lights.append(0.2126 * red + 0.7152 * green + 0.0722 * blue)
-    return (max(lights) + 0.05) / (min(lights) + 0.05)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

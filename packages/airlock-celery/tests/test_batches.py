@@ -12,17 +12,19 @@ import re
 import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
 
 import pytest
 from amqp import ChannelError
 from amqp.exceptions import MessageNacked
-from celery import Task, chord, group, signals
+from celery import Task, chain, chord, group, signals
 from celery.canvas import Signature
 from kombu import Consumer, Exchange, Producer, Queue, serialization
 from kombu.exceptions import EncodeError, OperationalError
 
 import airlock
 from airlock.integrations.executors.celery import CeleryExecutor
+from own_brokers import Proxy
 from services import RUN
 
 if TYPE_CHECKING:
@@ -376,6 +378,24 @@ def test_a_refused_message_fails_exactly_its_intent(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("transport", ["rabbitmq", "rabbitmq with confirms"], indirect=True)
+@pytest.mark.parametrize("canvas", [group, chain])
+def test_a_canvas_is_confirmed(shop: Shop, canvas: Any) -> None:
+    default = shop.app.conf.task_default_queue
+    full = Queue(f"{default}-full", queue_arguments={"x-max-length": 0, "x-overflow": "reject-publish"})
+    shop.app.amqp.queues.add(full)
+    shop.queues.append(full.name)
+    first, second = (shop.app.tasks["notify_task"].si(number) for number in range(2))
+    left_with(shop, (canvas(first, second), (), {}, {})).flush()
+    scope = left_with(shop, (canvas(first.set(queue=full.name), second), (), {}, {}), *notices(shop, 3))
+
+    with pytest.raises((OperationalError, MessageNacked)):
+        scope.flush()
+
+    assert scope.undispatched_intents == scope.intents
+    assert told(shop)[0] == 0
+
+
+@pytest.mark.parametrize("transport", ["rabbitmq", "rabbitmq with confirms"], indirect=True)
 def test_an_exchange_that_does_not_exist_leaves_what_was_sent_with_it_unknown(shop: Shop) -> None:
     notify = shop.app.tasks["notify_task"]
     nowhere = {"exchange": "not-there", "routing_key": "nowhere", "declare": []}
@@ -419,6 +439,39 @@ def test_a_batch_that_redis_refuses_a_part_of_is_unknown(shop: Shop, broken: str
     else:
         assert scope.unknown_intents == []
         assert told(shop) == numbers(scope.dispatched_intents) == [0, 1]
+
+
+# Who does not answer
+
+
+@pytest.mark.parametrize("transport", ["rabbitmq"], indirect=True)
+@pytest.mark.parametrize("firsts", [[], [1]], ids=["before its channel is open", "before it has confirmed"])
+def test_a_silent_rabbitmq_is_not_waited_for_for_ever(
+    shop: Shop, settings: dict[str, Any], make_app: Callable[..., Celery], firsts: list[int]
+) -> None:
+    address = urlsplit(settings["broker_url"])
+    with Proxy(address.port) as way:
+        url = address._replace(netloc=f"{address.username}:{address.password}@127.0.0.1:{way.port}").geturl()
+        app = make_app(
+            settings
+            | {"broker_url": url, "broker_connection_timeout": 1, "task_publish_retry": False}
+            | {"broker_transport_options": {"read_timeout": 1}}
+        )
+        distant = Shop(app, shop.queues)
+        app.task(name="notify_task")(notify)
+        with app.producer_or_acquire() as producer:
+            producer.connection.ensure_connection()
+        left_with(distant, *notices(distant, *firsts)).flush()
+
+        way.answers.clear()
+        scope = left_with(distant, *notices(distant, 2, 3))
+        with pytest.raises(OperationalError, match="timed out"):
+            scope.flush()
+        assert scope.undispatched_intents == scope.intents
+
+        way.answers.set()
+        left_with(distant, *notices(distant, 4)).flush()
+    assert 4 in told(shop)
 
 
 # In between

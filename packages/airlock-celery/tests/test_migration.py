@@ -179,7 +179,8 @@ CANVASES = {
 def reported(call, task):
     """Where the warning and the origin of a call say that it is."""
     with warnings.catch_warnings(record=True) as caught, airlock.scope(executor=lambda intent: None) as scope:
-        warnings.simplefilter("always")
+        warnings.simplefilter("ignore")  # such as of a socket that a test before has left open
+        warnings.simplefilter("always", DeprecationWarning)
         call(task)
         origins = [intent.origin for intent in scope.intents]
     return [f"{warning.filename}:{warning.lineno}" for warning in caught] + origins

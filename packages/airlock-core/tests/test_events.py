@@ -1,7 +1,9 @@
 """Whoever listens is told what becomes of every intent."""
 
+import gc
 import logging
 import threading
+import weakref
 from contextvars import ContextVar
 
 import pytest
@@ -97,6 +99,7 @@ def test_a_failure_that_is_handled_says_so(told):
         airlock.enqueue(int)
     (event,) = told[1]
     assert (event.kind, event.error, event.is_handled) == ("failed", raised.value, True)
+    assert event.began > 0
 
 
 class Logging(airlock.Scope):
@@ -334,3 +337,22 @@ def test_what_an_integration_tells_of_is_logged_by_itself(kind, level, log):
     (record,) = log.records
     assert (record.levelname, record.getMessage()) == (level, f"int (id 7) was {kind}: it had to be")
     assert (record.airlock_event, record.intent_id) == (kind, "7")
+
+
+def test_what_a_listener_remembers_weakly_goes_away_with_the_intent():
+    remembered = weakref.WeakKeyDictionary()
+
+    def remember(events):
+        remembered.update({event.intent: event.kind for event in events})
+
+    unsubscribe = subscribe(remember)
+    try:
+        scope = airlock.scope()
+        with scope:
+            airlock.enqueue(int)
+        assert list(remembered.values()) == ["dispatched"]
+        del scope
+        gc.collect()
+        assert not remembered
+    finally:
+        unsubscribe()

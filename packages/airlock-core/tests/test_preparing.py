@@ -6,7 +6,7 @@ from contextvars import ContextVar
 import pytest
 
 import airlock
-from airlock.ext import open_fates, refresh_fates, register_fates
+from airlock.ext import fates_of, open_fates, refresh_fates, register_fates
 
 
 class Unit:
@@ -220,3 +220,12 @@ def test_scope_can_ask_what_is_open_and_what_became_of_it():
     refresh_fates([])
 
     assert units.refreshed == [unit]
+
+
+def test_everybody_can_ask_what_an_intent_hangs_on():
+    with airlock.scope(), units.unit() as unit:
+        tied = airlock.enqueue(print, 1)
+        with airlock.detached():
+            detached = airlock.enqueue(print, 2)
+
+    assert (fates_of(tied), fates_of(detached)) == ((unit,), ())

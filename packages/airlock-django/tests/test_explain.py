@@ -570,7 +570,7 @@ def test_a_cache_of_one_process_is_a_check_warning(remember, backend):
     remember({"BACKEND": f"django.core.cache.backends.{backend}"})
 
     (message,) = messages()
-    assert message.id == "airlock.W004"
+    assert message.id == "airlock.W005"
     assert backend.partition(".")[2] in message.msg
     assert "Redis" in message.hint
 

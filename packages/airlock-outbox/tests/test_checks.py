@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 
 import django
 import pytest
+from celery import Celery
 from django.contrib.sessions.models import Session
 from django.core import checks
 from django.core.management import call_command
@@ -199,6 +200,13 @@ def test_broker_that_may_lose_what_it_accepted(app, url, ids):
 
 def test_confirmed_messages_of_rabbitmq(app):
     app.conf.update(broker_url="amqp://127.0.0.1:1", broker_transport_options={"confirm_publish": True})
+
+    assert found() == []
+
+
+def test_app_that_is_not_loaded_has_no_broker(settings):
+    not_loaded = Celery("default", set_as_current=False)  # as `celery.current_app` is then
+    settings.AIRLOCK = {**settings.AIRLOCK, "EXECUTOR": CeleryExecutor(not_loaded)}
 
     assert found() == []
 

@@ -213,6 +213,18 @@ def test_canvas_is_left_to_the_relay_if_the_broker_is_down(add, down, log, outbo
     assert [record.levelname for record in log.records] == ["ERROR"]
 
 
+def test_process_that_can_start_no_thread_leaves_it_to_the_relay(log, monkeypatch, order, rows):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    order(2)
+    monkeypatch.undo()
+
+    assert [(row.held, row.lease) for row in rows()] == [(False, None)] * 2
+    assert "can't start new thread" in log.text
+
+
 # -- A broker that hangs -----------------------------------------------------------------------------------------------
 
 
@@ -248,6 +260,16 @@ def test_nobody_else_waits_for_a_broker_that_hangs(hanging, order, rows):
 
     assert hanging.asked == asked
     assert sorted(row.lease is None for row in rows()) == [False, True]
+    hanging.answers.set()
+
+
+def test_broker_that_never_answers_collects_no_threads(hanging, order, outbox, rows):
+    outbox(FAST_PATH_SECONDS=0.01, BREAKER_SECONDS=1e-6)
+    for _ in range(8):
+        order()
+
+    assert [thread.name for thread in threading.enumerate()].count("airlock-outbox-publication") == 5
+    assert [row.lease is None for row in rows()] == [False] * 5 + [True] * 3
     hanging.answers.set()
 
 

@@ -8,8 +8,10 @@ from django.core.management import CommandError, call_command
 from django.db.transaction import atomic
 
 import airlock
+from airlock.integrations.outbox.management.commands.airlock_relay import Command
 from airlock.integrations.outbox.models import Entry
 from airlock.integrations.outbox.tasks import relay as relay_task
+from own_brokers import Proxy, url
 from processes import free_port
 
 pytestmark = [
@@ -109,6 +111,65 @@ def test_check_finds_that_the_broker_is_away(app):
 
     with pytest.raises(CommandError, match=r"^The broker at redis\S+ is down: "):
         relay("--check")
+
+
+def run_by_itself(*arguments):
+    """As `manage.py` runs it."""
+    Command().run_from_argv(["manage.py", "airlock_relay", "--skip-checks", *arguments])
+
+
+@pytest.fixture(params=["redis", "amqp"])
+def silent_broker(request, app):
+    """A broker that takes connections, and never answers."""
+    with Proxy(free_port()) as way:
+        way.answers.clear()
+        app.conf.update(
+            broker_url=url(request.param, way.port),
+            broker_connection_timeout=0.1,
+            broker_transport_options={"socket_timeout": 0.1} if request.param == "redis" else {},
+        )
+        yield
+        way.refuses = True
+
+
+@pytest.mark.parametrize("how", ["--check", "--once", "--drain"])
+@pytest.mark.usefixtures("silent_broker")
+def test_a_broker_that_never_answers_is_away(how, leave, capsys):
+    leave(1)
+
+    with pytest.raises(SystemExit):
+        run_by_itself(how)
+
+    assert " is down: " in capsys.readouterr().err
+    assert Entry.objects.get().attempts == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, {"socket_timeout": 10, "socket_connect_timeout": 10}),
+        (
+            {"socket_timeout": None, "fanout_prefix": True},
+            {"socket_timeout": None, "socket_connect_timeout": 10, "fanout_prefix": True},
+        ),
+    ],
+)
+def test_redis_is_not_waited_for_for_ever_unless_somebody_says_so(app, options, expected):
+    app.conf.update(broker_url=url("redis", free_port()), broker_transport_options=options)
+
+    with pytest.raises(SystemExit):
+        run_by_itself("--check")
+
+    assert app.conf.broker_transport_options == expected
+
+
+def test_a_process_with_other_things_to_do_keeps_its_settings(app):
+    app.conf.broker_url = url("redis", free_port())
+
+    with pytest.raises(CommandError, match="is down"):
+        relay("--check")
+
+    assert app.conf.broker_transport_options == {}
 
 
 @pytest.mark.parametrize("how", ["--check", "--once", "--drain", "--database=other"])

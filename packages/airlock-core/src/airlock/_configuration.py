@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -105,6 +105,18 @@ def reset_configuration() -> None:
     """Forget what `configure` was given, and go back to what Airlock and the installed integrations come with."""
     _configured.clear()
     _combine(_provided)
+
+
+@contextmanager
+def kept_configuration() -> Iterator[None]:
+    """Put back at the end of a block what `configure` was given before."""
+    before = dict(_configured)
+    try:
+        yield
+    finally:
+        _configured.clear()
+        _configured.update(before)
+        _combine(_provided)
 
 
 def set_defaults(provider: Callable[[], Mapping[str, Any]]) -> None:

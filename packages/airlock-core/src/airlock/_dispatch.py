@@ -198,7 +198,11 @@ class Dispatch:
         """Tell of what failed, and raise it, as the scope wants."""
         failed = attempt.take_failures()
         unknown = set(self.unknown)
-        about: dict[str, Any] = {"scope": self._scope_label(), "is_handled": self._on_error == "stop"}
+        about: dict[str, Any] = {
+            "scope": self._scope_label(),
+            "is_handled": self._on_error == "stop",
+            "began": attempt.began,
+        }
         try:
             tell(
                 [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
@@ -46,7 +47,7 @@ class Event(NamedTuple):
     #: Whether somebody takes care of that error: it is raised to the code around the scope, or a relay tries again.
     #: Else it is only told here, and the log has it as an error.
     is_handled: bool = False
-    #: When the executor was given what it has dispatched, in nanoseconds since the epoch.
+    #: When the executor was given what it has dispatched or failed to dispatch, in nanoseconds since the epoch.
     began: int | None = None
 
 
@@ -82,8 +83,8 @@ def subscribe(listener: Listener) -> Callable[[], None]:
 
 
 def is_heard() -> bool:
-    """Whether anybody listens. What nobody hears need not be told."""
-    return bool(listeners)
+    """Whether anybody listens, or the log is at DEBUG. What nobody hears need not be told, unless it is a failure."""
+    return bool(listeners) or logger.isEnabledFor(logging.DEBUG)
 
 
 def tell(events: Sequence[Event]) -> None:

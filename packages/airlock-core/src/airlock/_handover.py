@@ -29,7 +29,7 @@ def hand_over(nested: Scope, parent: Scope) -> list[Intent]:
     try:
         for scope, captured in held:
             _capture(scope, captured, nested)
-        if nested._is_logged or is_heard():
+        if is_heard():
             _tell_of_capture(nested, held)
         return passing  # noqa: TRY300 - here: an interruption on this very line takes it back, too
     except BaseException:  # an interruption, or one of them has ended: all of them, or none

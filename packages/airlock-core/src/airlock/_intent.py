@@ -60,6 +60,7 @@ class Intent:
     """
 
     __slots__ = (
+        "__weakref__",  # listeners remember things about intents, and must not keep them
         "_args",
         "_context",
         "_details",

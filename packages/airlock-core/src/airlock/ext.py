@@ -35,6 +35,7 @@ __all__ = [
     "Transaction",
     "change_context",
     "dispatch_one",
+    "fates_of",
     "is_heard",
     "is_judging",
     "open_fates",
@@ -97,6 +98,11 @@ def change_context(intent: Intent, change: Callable[[], object]) -> None:
     """
     if intent._context is not None:
         intent._context.run(change)
+
+
+def fates_of(intent: Intent) -> tuple[Fate, ...]:
+    """What an intent hangs on: what was open where it was enqueued. Nothing if it is detached."""
+    return intent._fates
 
 
 def is_judging() -> bool:

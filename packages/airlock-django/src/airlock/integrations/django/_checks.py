@@ -35,7 +35,7 @@ def check_setting(**_: Any) -> list[checks.CheckMessage]:
 
 def check_middleware(**_: Any) -> list[checks.CheckMessage]:
     """Warnings for a middleware that is missing, or there more than once."""
-    count = sum(map(_is_ours, settings.MIDDLEWARE))
+    count = sum(has_class(path, AirlockMiddleware) for path in settings.MIDDLEWARE)
     if count == 0:
         return [
             checks.Warning(
@@ -70,14 +70,15 @@ def check_explain(**_: Any) -> list[checks.CheckMessage]:
             f"AIRLOCK['EXPLAIN'] names a {kind}, so `manage.py airlock_explain` sees nothing: it is another process "
             "than those that remember.",
             hint="Name a cache that all processes share, such as Redis, Memcached or a database.",
-            id="airlock.W004",
+            id="airlock.W005",
         )
     ]
 
 
-def _is_ours(path: str) -> bool:
+def has_class(path: str, kind: type) -> bool:
+    """Whether a path in MIDDLEWARE is that of a class, or of a subclass."""
     try:
         middleware = import_string(path)
     except ImportError:
         return False  # which Django will say
-    return isinstance(middleware, type) and issubclass(middleware, AirlockMiddleware)
+    return isinstance(middleware, type) and issubclass(middleware, kind)

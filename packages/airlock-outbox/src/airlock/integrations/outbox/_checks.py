@@ -99,10 +99,15 @@ def check_scope(**_: Any) -> list[checks.CheckMessage]:
     return []
 
 
+def has_app(executor: CeleryExecutor) -> bool:
+    """Whether the Celery app of the project is loaded. That has a name, or at least a broker."""
+    return executor.app.main != "default" or bool(executor.app.conf.broker_url)
+
+
 def check_broker(**_: Any) -> list[checks.CheckMessage]:
     """A warning for a broker that loses what it has accepted. It is not asked: it may be down."""
     executor = _executor()
-    if not isinstance(executor, CeleryExecutor):
+    if not isinstance(executor, CeleryExecutor) or not has_app(executor):
         return []
     conf = executor.app.conf
     with executor.app.connection_for_write() as connection:
@@ -118,10 +123,11 @@ def check_broker(**_: Any) -> list[checks.CheckMessage]:
         return [
             _warning(
                 10,
-                "RabbitMQ does not confirm canvases, nor tasks that override apply_async. Their entries are deleted "
-                "when the message was written to the connection, which may break.",
-                'Set broker_transport_options = {"confirm_publish": True}. If you have none of these, silence this '
-                "check.",
+                "Chords, tasks that override apply_async, and what has options that say how to reach the broker are "
+                "left to the relay, as Celery does not have RabbitMQ confirm them. The relay as a Celery task does not "
+                "either: their entries are deleted when the message was written to the connection, which may break.",
+                'Set broker_transport_options = {"confirm_publish": True}. If you have none of these, or if '
+                "`manage.py airlock_relay` is the relay and they may wait for it, silence this check.",
             )
         ]
     if why is None:

@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, Q
+from django.db.models import Count
 from django.db.models.functions import TruncHour
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.timesince import timesince
 
 from airlock.integrations.outbox._recording import UnreadablePayloadError, unsigned
+from airlock.integrations.outbox._states import PARKED
 from airlock.integrations.outbox._status import Status, status
 from airlock.integrations.outbox.models import Entry
 
@@ -131,7 +132,7 @@ def last_day(alias: str) -> Chart:
         .order_by()
         .annotate(hour=hour)
         .values("hour")
-        .annotate(parked=Count("id", filter=Q(due__isnull=True)), total=Count("id"))
+        .annotate(parked=Count("id", filter=PARKED), total=Count("id"))
     )
     found = {row["hour"]: (row["parked"], row["total"] - row["parked"]) for row in rows}
     hours = [first + number * _HOUR for number in range(_HOURS)]

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from celery.canvas import Signature
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connections, router, transaction
 from kombu.exceptions import OperationalError as BrokerError
 
 from airlock import Intent, OutcomeUnknown
-from airlock.ext import dispatch_one, refresh_fates, run_in_context
+from airlock.ext import Event, dispatch_one, is_heard, refresh_fates, run_in_context, tell
 from airlock.integrations.executors.celery import CeleryExecutor
 from airlock.integrations.outbox import _holds, _table
 from airlock.integrations.outbox._fast_path import Publication, breaker, publish
 from airlock.integrations.outbox._pausing import paused_tasks
 from airlock.integrations.outbox._record import Record, may_have_entries, write
-from airlock.integrations.outbox._recording import read
+from airlock.integrations.outbox._recording import message_of, name_of_executor, payload_of, read
 from airlock.integrations.outbox._settings import options
+from airlock.integrations.outbox._settlement import Settlement, tell_of_stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,8 +40,16 @@ class OutboxExecutor:
         inner: the executor that it wraps. Other processes must be able to find it by its name.
     """
 
+    #: Settlements tell of what was dispatched, and of what is left to the relay.
+    tells_of_dispatched = True
+
     def __init__(self, inner: Executor) -> None:
         self.inner: Any = inner
+
+    @cached_property
+    def _name(self) -> str | None:
+        """Where other processes find the executor that it wraps."""
+        return name_of_executor(self.inner)
 
     def accepts(self, task: object) -> bool:
         """As the executor that it wraps."""
@@ -56,7 +67,8 @@ class OutboxExecutor:
             UsageError: if it cannot be recorded.
             kombu.exceptions.EncodeError: if its arguments cannot be serialised.
         """
-        record = Record(intent, self.inner, fates)
+        message = message_of(intent, self.inner)
+        record = Record(intent, message, payload_of(intent, self._name, message), fates)
         record.wait_for(fates)
         return record
 
@@ -96,32 +108,26 @@ class OutboxExecutor:
         """
         _write_unwritten([record for record in map(_record_of, intents) if record is not None])
         outcomes: list[Outcome] = []
-        for is_written, run in groupby(intents, _is_written):
-            if is_written:
-                outcomes += self._dispatch_written(list(run))
-            else:
-                outcomes += publish(self.inner, [_to_dispatch(intent) for intent in run])
+        for is_written, together in groupby(intents, _is_written):
+            dispatch = self._dispatch_written if is_written else self._dispatch_unwritten
+            outcomes += dispatch(list(together))
             if outcomes.count(None) < len(outcomes):
                 break
         return outcomes
 
+    def _dispatch_unwritten(self, intents: list[Intent]) -> list[Outcome]:
+        outcomes = publish(self.inner, [_to_dispatch(intent) for intent in intents])
+        if is_heard():
+            done = [intent for intent, outcome in zip(intents, outcomes, strict=False) if outcome is None]
+            tell([Event("dispatched", intent) for intent in done])
+        return outcomes
+
     def _dispatch_written(self, intents: list[Intent]) -> list[Outcome]:
-        records = [record for record in map(_record_of, intents) if record is not None]
-        left = dict.fromkeys(records)
-        done: list[Record] = []
-        try:
-            records = _still_ours(records)
-            left = dict.fromkeys(records)
-            for is_for_broker, run in groupby(_not_paused(records), self._is_for_broker):
-                if is_for_broker:
-                    self._publish(list(run), done, left)
-                else:
-                    self._call(list(run), done)
-        finally:  # also if it is interrupted
-            _holds.finish(done, _table.delete)
-            for record in done:
-                left.pop(record, None)
-            _holds.finish(left, _table.let_go)
+        records = [record for record in map(_record_of, intents) if record is not None and not record.is_given_away]
+        with Settlement(records) as settlement:
+            for is_for_broker, run in groupby(self._ready(records, settlement), self._is_for_broker):
+                dispatch = self._publish if is_for_broker else self._call
+                dispatch(list(run), settlement)
         return [None] * len(intents)
 
     def _is_for_broker(self, record: Record) -> bool:
@@ -129,45 +135,59 @@ class OutboxExecutor:
         task = record.intent.task
         return record.message is not None or (isinstance(task, Signature) and not task.app.conf.task_always_eager)
 
-    def _publish(self, records: list[Record], done: list[Record], left: dict[Record, None]) -> None:
+    def _ready(self, records: list[Record], settlement: Settlement) -> list[Record]:
+        """Those to dispatch now. Whatever the relay publishes in a process of its own, RabbitMQ confirms."""
+        confirms = getattr(self.inner, "confirms", lambda intent: True)
+        ours = _still_ours(records)
+        settlement.note_left(set(records).difference(ours), "its hold had ended")
+        unpaused = _not_paused(ours)
+        settlement.note_left(set(ours).difference(unpaused), "its task is paused")
+        ready = [record for record in unpaused if record.message is not None or confirms(record.intent)]
+        settlement.note_left(set(unpaused).difference(ready), "only there RabbitMQ confirms it")
+        return ready
+
+    def _publish(self, records: list[Record], settlement: Settlement) -> None:
         """Publish these in a thread, up to the first that fails, as long as it does not take too long."""
         budget = options().fast_path_seconds
         if not budget or not breaker.allows():
+            settlement.note_left(records, "the broker fails" if budget else "FAST_PATH_SECONDS is 0")
             return
         publication = Publication(
             self.inner,
             [_to_dispatch(record.intent) for record in records],
-            lambda outcomes: _finish_late(records, outcomes),
+            lambda outcomes: _settle_late(records, outcomes),
         )
-        publication.start()
-        for record in records:  # the thread settles them, if this one is interrupted
-            left.pop(record)
-        outcomes = publication.outcomes_within(budget)
-        if outcomes is None:
-            breaker.failed(f"it did not answer for {budget} seconds")
+        settlement.give_away(records)  # to the thread, if this one is interrupted or cannot wait so long
+        try:
+            outcomes = publication.outcomes_within(budget)
+        finally:
             _holds.remove(records)  # if the thread never ends, a relay takes them when their hold does
+        if outcomes is None:
+            silence = f"it did not answer for {budget} seconds"
+            breaker.failed(silence)
+            tell_of_stored(dict.fromkeys(records, f"the broker fails: {silence}"))  # the thread may still come through
             return
-        count = _count_and_tell(records, outcomes)
-        done += records[:count]
-        left.update(dict.fromkeys(records[count:]))
+        settlement.take_back(records)
+        _note_outcomes(records, outcomes, settlement)
 
-    def _call(self, records: list[Record], done: list[Record]) -> None:
+    def _call(self, records: list[Record], settlement: Settlement) -> None:
         """Call what is to be called in this thread, up to the first that fails."""
         for record in records:
             goes_to_broker = isinstance(self.inner, CeleryExecutor) and self.inner.accepts(record.intent.task)
             if goes_to_broker and not (options().fast_path_seconds and breaker.allows()):
+                settlement.note_left([record], "the broker fails, or FAST_PATH_SECONDS is 0")
                 return
             # What was recorded, and not the intent itself: its arguments may have changed since.
             recorded, _ = read(record.payload, record.intent.id)
             outcome = run_in_context(record.intent, dispatch_one, self.inner, recorded)
-            if outcome is None:
-                done.append(record)
-                continue
-            error = outcome.error if isinstance(outcome, OutcomeUnknown) else outcome
-            if not isinstance(error, Exception):
-                raise error
-            _tell_of_failure(record.intent, error)
-            return
+            if outcome is not None:
+                error = _error_of(outcome)
+                if not isinstance(error, Exception) or isinstance(error, SoftTimeLimitExceeded):
+                    raise error
+                _log_failure(record.intent, error)
+                settlement.note_left([record], repr(error))
+                return
+            settlement.note_dispatched([record])
 
 
 def _not_paused(records: list[Record]) -> list[Record]:
@@ -235,25 +255,30 @@ def _still_ours(records: list[Record]) -> list[Record]:
     return [record for record in records if record not in lost]
 
 
-def _count_and_tell(records: list[Record], outcomes: list[Outcome]) -> int:
-    """How many went well, before the first that did not."""
+def _note_outcomes(records: list[Record], outcomes: list[Outcome], settlement: Settlement) -> None:
+    """Note those that went well, before the first that did not. The log and the breaker hear of that one."""
     failure = next((outcome for outcome in outcomes if outcome is not None), None)
     if failure is None:
         breaker.succeeded()
-        return len(outcomes)
+        settlement.note_dispatched(records)
+        return
     number = outcomes.index(failure)
-    _tell_of_failure(records[number].intent, failure.error if isinstance(failure, OutcomeUnknown) else failure)
-    return number
+    settlement.note_dispatched(records[:number])
+    settlement.note_left([records[number]], repr(_error_of(failure)))
+    _log_failure(records[number].intent, _error_of(failure))
 
 
-def _tell_of_failure(intent: Intent, error: BaseException) -> None:
+def _error_of(outcome: BaseException | OutcomeUnknown) -> BaseException:
+    return outcome.error if isinstance(outcome, OutcomeUnknown) else outcome
+
+
+def _log_failure(intent: Intent, error: BaseException) -> None:
     if isinstance(error, BrokerError | OSError):
         breaker.failed(error)
     else:
-        logger.error("%s failed and is left to the relay", intent, exc_info=error)
+        logger.error("%s (id %s) failed and is left to the relay", intent.name, intent.id, exc_info=error)
 
 
-def _finish_late(records: list[Record], outcomes: list[Outcome]) -> None:
-    count = _count_and_tell(records, outcomes)
-    _holds.finish(records[:count], _table.delete)
-    _holds.finish(records[count:], _table.let_go)
+def _settle_late(records: list[Record], outcomes: list[Outcome]) -> None:
+    with Settlement(records) as settlement:
+        _note_outcomes(records, outcomes, settlement)

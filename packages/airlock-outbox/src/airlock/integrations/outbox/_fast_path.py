@@ -35,7 +35,8 @@ def publish(executor: Any, intents: Sequence[Intent]) -> list[Outcome]:
 #: How many publications may be late at a time. A broker that never answers would collect threads otherwise.
 _MOST_LATE = 5
 
-_late: set[Publication] = set()
+#: Those whose threads are at work.
+_running: set[Publication] = set()
 
 
 class Publication(threading.Thread):
@@ -54,10 +55,12 @@ class Publication(threading.Thread):
         self._when_late = when_late
         self._lock = threading.Lock()
         self._done = threading.Event()
-        self._is_late = False
+        #: Whether nobody waits for the outcomes any more.
+        self.is_late = False
         self._outcomes: list[Outcome] = []
 
     def run(self) -> None:
+        _running.add(self)
         try:
             self._outcomes = publish(self._executor, self._intents)
         except BaseException as error:
@@ -65,22 +68,24 @@ class Publication(threading.Thread):
         with self._lock:
             self._done.set()
         try:
-            if self._is_late:
+            if self.is_late:
                 self._when_late(self._outcomes)
         finally:
-            _late.discard(self)
+            _running.discard(self)
             connections.close_all()  # those of this thread, if somebody's code has opened any
 
     def outcomes_within(self, seconds: float) -> list[Outcome] | None:
-        """Wait for the outcomes for so long at most. `None` if that is not enough."""
+        """Publish, and wait for the outcomes for so long at most. `None` if that is not enough."""
         try:
+            self.start()
             self._done.wait(seconds)
+        except RuntimeError as error:  # the process has too many threads
+            self._outcomes = [error]
+            self._done.set()
         finally:
             with self._lock:
-                self._is_late = not self._done.is_set()
-                if self._is_late:
-                    _late.add(self)
-        return None if self._is_late else self._outcomes
+                self.is_late = not self._done.is_set()
+        return None if self.is_late else self._outcomes
 
 
 class Breaker:
@@ -93,11 +98,11 @@ class Breaker:
         """Know nothing of the broker."""
         self._lock = threading.Lock()
         self._retry_at: float | None = None
-        _late.clear()
+        _running.clear()
 
     def allows(self) -> bool:
         """Whether to try. While the broker is down, one may at a time."""
-        if len(_late) >= _MOST_LATE:
+        if sum(publication.is_late for publication in list(_running)) >= _MOST_LATE:
             return False
         with self._lock:
             if self._retry_at is None:

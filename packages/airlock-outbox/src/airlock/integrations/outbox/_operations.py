@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Q
-
-from airlock.integrations.outbox._table import DatabaseNow
+from airlock.integrations.outbox._states import FREE, PARKED, WAITING, DatabaseNow
 from airlock.integrations.outbox._waking import notify
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
 
     from airlock.integrations.outbox.models import Entry
-
-#: What nobody has in hand. Who has an entry would dispatch it all the same.
-FREE = Q(due__isnull=True) | Q(due__lte=DatabaseNow()) | Q(lease__isnull=True)
 
 
 def retry(entries: QuerySet[Entry]) -> int:
@@ -26,7 +21,7 @@ def retry(entries: QuerySet[Entry]) -> int:
     Returns:
         How many there were.
     """
-    stuck = entries.filter(Q(due__isnull=True) | Q(due__gt=DatabaseNow(), lease__isnull=True)).order_by()
+    stuck = entries.filter(PARKED | WAITING).order_by()
     # Who retries an orphan has decided about it.
     count = stuck.update(due=DatabaseNow(), attempts=0, held=False, lease=None)
     notify(entries.db)

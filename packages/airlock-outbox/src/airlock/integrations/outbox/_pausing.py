@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from airlock.integrations.outbox._table import DatabaseNow
+from airlock.integrations.outbox._states import DUE, DatabaseNow
 from airlock.integrations.outbox._waking import notify
 from airlock.integrations.outbox.models import Entry, PausedTask
 
@@ -60,7 +60,7 @@ def resume(alias: str, task: str) -> int | None:
     if not was_paused:
         return None
     # Relays look at what has become due lately, so that has to be now.
-    waiting = Entry.objects.using(alias).filter(task=task, due__lte=DatabaseNow()).order_by()
+    waiting = Entry.objects.using(alias).filter(DUE, task=task).order_by()
     count = waiting.update(due=DatabaseNow())
     notify(alias)
     return count

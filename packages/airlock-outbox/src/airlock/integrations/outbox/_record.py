@@ -9,15 +9,15 @@ from django.db import router
 
 from airlock.ext import refresh_fates
 from airlock.integrations.outbox import _holds, _table
-from airlock.integrations.outbox._recording import message_of, payload_of
 from airlock.integrations.outbox._settings import options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from airlock import Executor, Intent
+    from airlock import Intent
     from airlock.ext import Fate
     from airlock.integrations.django import DjangoTransaction
+    from airlock.integrations.executors.celery import Message
 
 
 class Record:
@@ -31,15 +31,16 @@ class Record:
         "intent",
         "is_decided",
         "is_forgotten",
+        "is_given_away",
         "message",
         "payload",
         "transaction",
     )
 
-    def __init__(self, intent: Intent, executor: Executor, fates: tuple[Fate, ...]) -> None:
+    def __init__(self, intent: Intent, message: Message | None, payload: str, fates: tuple[Fate, ...]) -> None:
         self.intent = intent
-        self.message = message_of(intent, executor)
-        self.payload = payload_of(intent, executor, self.message)
+        self.message = message
+        self.payload = payload
         self.fates = fates
         #: The database that its entry was written to.
         self.alias: str | None = None
@@ -51,6 +52,8 @@ class Record:
         self.is_decided = False
         #: Whether it will not be dispatched.
         self.is_forgotten = False
+        #: Whether a thread dispatches it, so that nobody else does.
+        self.is_given_away = False
 
     def wait_for(self, fates: Iterable[Fate]) -> None:
         """Be written with the transactions that these fates are part of: by the one that commits last."""

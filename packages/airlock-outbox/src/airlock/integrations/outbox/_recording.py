@@ -42,13 +42,13 @@ def message_of(intent: Intent, executor: Executor) -> Message | None:
     return executor.record(intent) if isinstance(executor, CeleryExecutor) else None
 
 
-def payload_of(intent: Intent, executor: Executor, message: Message | None) -> str:
+def payload_of(intent: Intent, executor_name: str | None, message: Message | None) -> str:
     """Make the payload of an intent.
 
     Raises:
-        UsageError: if the task, its arguments or the executor cannot be written down.
+        UsageError: if the task or its arguments cannot be written down.
     """
-    begin = f'{{"id": "{intent.id}", "executor": {json.dumps(name_of_executor(executor))}, '
+    begin = f'{{"id": "{intent.id}", "executor": {json.dumps(executor_name)}, '
     if message is not None:
         return _signer().sign(f'{begin}"message": {message.to_json()}}}')
     call = {
@@ -138,7 +138,11 @@ def _task_named(named: dict[str, Any]) -> Any:
 
 
 def name_of_executor(executor: Executor) -> str | None:
-    """Where the executor can be imported from. `None` stands for the configured one."""
+    """Where the executor can be imported from. `None` stands for the configured one.
+
+    Raises:
+        UsageError: if no other process could find it.
+    """
     if executor is get_configuration().executor:
         return None
     if executor is celery_executor:

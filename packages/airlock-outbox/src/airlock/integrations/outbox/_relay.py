@@ -6,6 +6,7 @@ may run, and any may die at any moment.
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import time
@@ -14,35 +15,28 @@ from collections import Counter
 from datetime import timedelta
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
-from uuid import uuid4
 
-from django.db import InterfaceError, InternalError, OperationalError, connections, router, transaction
-from django.db.models import F
+from django.db import InterfaceError, InternalError, OperationalError, connections, router
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
-from airlock import OutcomeUnknown
+from airlock import Intent, OutcomeUnknown
+from airlock.ext import Event, is_heard, tell
 from airlock.integrations.executors.celery import CeleryExecutor, Message
 from airlock.integrations.outbox._fast_path import publish
-from airlock.integrations.outbox._pausing import REMEMBERED, paused_tasks
+from airlock.integrations.outbox._leases import Leases, Taken
 from airlock.integrations.outbox._recording import UnreadablePayloadError, read
 from airlock.integrations.outbox._settings import options
-from airlock.integrations.outbox._table import DatabaseNow, delete
-from airlock.integrations.outbox.models import VERSION, Entry, InboxEntry
+from airlock.integrations.outbox.models import Entry, InboxEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
-    from airlock import Executor, Intent
+    from airlock import Executor
     from airlock.integrations.outbox._waking import Waker
 
 logger = logging.getLogger("airlock")
 
-#: How often a relay looks at the whole table, and not only at what has become due lately, in seconds.
-_SWEEP = 60
-#: How long the statement that makes an entry due may take, in seconds, for it to be found before the next sweep; or how
-#: long it may take a relay to hear that a task is not paused any more.
-_MARGIN = REMEMBERED + 2
 #: The shortest sleep of a relay that found nothing, in seconds. It doubles up to `POLL_SECONDS`.
 _SHORTEST_SLEEP = 0.02
 #: The shortest and the longest sleep of a relay that waits for a broker or a database, in seconds.
@@ -71,7 +65,7 @@ class BrokerDownError(Exception):
 class Work(NamedTuple):
     """An entry, and what to do about it."""
 
-    entry: Entry
+    entry: Taken
     intent: Intent
     executor: Any
 
@@ -86,17 +80,10 @@ class Relay:
 
     def __init__(self, alias: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.alias = alias
+        self.leases = Leases(alias, clock)
         #: How many entries were dispatched, put off and parked.
         self.done: Counter[str] = Counter()
         self._clock = clock
-        self._lease = uuid4()
-        # A busy PostgreSQL keeps dead rows in the index, and to look through all of those takes long. So it begins to
-        # look where there may be something, and once a minute at the beginning.
-        self._swept_at = -float(_SWEEP)
-        #: When nothing at all was due. What was not due then has become due since.
-        self._nothing_at: float | None = None
-        #: When the first of the latest batch became due. What is behind that waits.
-        self._reached: Any = None
 
     def step(self) -> int:
         """Dispatch one batch of what is due.
@@ -109,85 +96,20 @@ class Relay:
             django.db.DatabaseError: if the database is.
         """
         claimed_at = self._clock()
-        entries = self._claim()
+        entries = self.leases.take()
+        orphans, max_attempts = options().orphans, options().max_attempts
         work = []
         for entry in entries:
-            if entry.held and options().orphans == "park":
+            if entry.held and orphans == "park":
                 self._park(entry, "Its scope never ended: the process died before it decided.")
-            elif entry.attempts > options().max_attempts:
+            elif entry.attempts >= max_attempts:
                 self._park(entry, entry.error or "Each relay that dispatched it died, or lost its database.")
             elif readable := self._read(entry):
                 work.append(readable)
         self._dispatch(work, claimed_at)
         return len(entries)
 
-    # -- Claiming ------------------------------------------------------------------------------------------------------
-
-    def due(self) -> Any:
-        """What is due, but for paused tasks and what a newer version has written."""
-        due = Entry.objects.using(self.alias).filter(due__lte=DatabaseNow(), version__lte=VERSION)
-        if self._nothing_at is not None:
-            since = self._clock() - self._nothing_at + _MARGIN
-            due = due.filter(due__gt=DatabaseNow() - timedelta(seconds=since))
-        elif self._reached is not None:
-            due = due.filter(due__gte=self._reached)
-        paused = paused_tasks(self.alias)
-        return (due.exclude(task__in=paused) if paused else due).order_by("due", "created")
-
-    def _claim(self) -> list[Entry]:
-        """Take a batch of what is due, and commit that."""
-        now = self._clock()
-        if now - self._swept_at >= _SWEEP:
-            self._swept_at = now
-            self._nothing_at = self._reached = None
-        connection = connections[self.alias]
-        skips_locked = connection.features.has_select_for_update_skip_locked
-        # Without a lock: on an empty table, MariaDB would lock out writers.
-        batch = self._look(1 if skips_locked else options().batch_size)
-        if not batch and self._reached is not None:
-            self._reached = None
-            batch = self._look(1 if skips_locked else options().batch_size)
-        if not batch:
-            if self._nothing_at is None:
-                self._nothing_at = self._swept_at = now
-            return []
-        self._reached = batch[0].due
-        if connection.vendor == "mysql":  # under REPEATABLE READ it would lock out writers, too
-            with connection.cursor() as cursor:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-        with transaction.atomic(using=self.alias):
-            if connection.vendor == "postgresql":  # under SERIALIZABLE, relays would make each other fail
-                with connection.cursor() as cursor:
-                    cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-            if skips_locked:
-                batch = self._look(options().batch_size, skip_locked=True)
-            claimed = self.due().order_by().filter(id__in=[entry.id for entry in batch])
-            count = claimed.update(lease=self._lease, due=_end_of_lease(), attempts=F("attempts") + 1)
-        if count < len(batch):
-            # Without SKIP LOCKED, of two relays that want the same, the second finds that it is not due any more.
-            ours = set(self._ours(batch).values_list("id", flat=True))
-            batch = [entry for entry in batch if entry.id in ours]
-        for entry in batch:
-            entry.attempts += 1
-        return sorted(batch, key=lambda entry: entry.created)
-
-    def _look(self, count: int, *, skip_locked: bool = False) -> list[Entry]:
-        """A batch of what is due. What a relay has left unfinished goes by itself: it may have killed the relay."""
-        due = self.due()
-        if skip_locked:
-            due = due.select_for_update(skip_locked=True)
-        found = list(due[:count])
-        return list(takewhile(lambda entry: not entry.attempts or entry.lease is None, found)) or found[:1]
-
-    def age_of_oldest(self) -> float:
-        """For how many seconds the oldest of what is due has been due."""
-        for due, now in self.due().annotate(now=DatabaseNow()).values_list("due", "now")[:1]:
-            return float((now - due).total_seconds())
-        return 0.0
-
-    # -- Dispatching ---------------------------------------------------------------------------------------------------
-
-    def _read(self, entry: Entry) -> Work | None:
+    def _read(self, entry: Taken) -> Work | None:
         try:
             return Work(entry, *read(entry.payload, str(entry.id)))
         except UnreadablePayloadError as error:
@@ -202,7 +124,8 @@ class Relay:
             batch = _first_batch(work)
             work = work[len(batch) :]
             if self._clock() - claimed_at > options().lease_seconds / 10:  # calls may take long
-                batch = self._renewed(batch)
+                ours = set(self.leases.renew([item.entry for item in batch]))
+                batch = [item for item in batch if item.entry in ours]
             if not batch:
                 continue
             outcomes = publish(batch[0].executor, [item.intent for item in batch])
@@ -217,51 +140,41 @@ class Relay:
                 if not isinstance(error, Exception):  # Ctrl-C, for example
                     raise error
                 if down := _why_broker_is_down(item.executor, error):
-                    self._release([*(item.entry for item, _ in failed), *(item.entry for item in work)])
+                    self.leases.give_back([*(item.entry for item, _ in failed), *(item.entry for item in work)])
                     raise down
                 self._put_off(item.entry, error)
 
-    # -- What becomes of entries: always fenced, as a lease may have ended ---------------------------------------------
-
-    def _ours(self, entries: Iterable[Entry]) -> Any:
-        ids = [entry.id for entry in entries]
-        return Entry.objects.using(self.alias).filter(id__in=ids, lease=self._lease)
-
-    def _renewed(self, batch: list[Work]) -> list[Work]:
-        """Those that are still ours, and now for the time of a lease."""
-        ours = self._ours(item.entry for item in batch)
-        ours.update(due=_end_of_lease())
-        ids = set(ours.values_list("id", flat=True))
-        return [item for item in batch if item.entry.id in ids]
-
-    def _delete(self, entries: Sequence[Entry]) -> None:
+    def _delete(self, entries: list[Taken]) -> None:
         if entries:
-            delete(self.alias, [str(entry.id) for entry in entries], self._lease)
+            self.leases.delete(entries)
             self.done["dispatched"] += len(entries)
+            if is_heard():
+                tell([Event("relayed", _intent_of(entry)) for entry in entries])
 
-    def _release(self, entries: Sequence[Entry]) -> None:
-        self._ours(entries).update(lease=None, due=DatabaseNow(), attempts=F("attempts") - 1)
-
-    def _put_off(self, entry: Entry, error: Exception) -> None:
+    def _put_off(self, entry: Taken, error: Exception) -> None:
         why = _text_of(error)
-        if entry.attempts >= options().max_attempts:
+        if entry.attempts + 1 >= options().max_attempts:
             self._park(entry, why)
             return
-        longest = min(options().max_backoff_seconds, options().backoff_seconds * 2 ** min(entry.attempts - 1, 30))
+        longest = min(options().max_backoff_seconds, options().backoff_seconds * 2 ** min(entry.attempts, 30))
         # Not all at once, whatever made them fail at once.
         wait = longest * random.uniform(0.5, 1)  # noqa: S311 - no secret
         logger.warning("%s failed, and is tried again in %.0f s: %s", entry, wait, why)
-        self._ours([entry]).update(lease=None, due=DatabaseNow() + timedelta(seconds=wait), error=why)
+        self.leases.put_off(entry, wait, why)
         self.done["put off"] += 1
+        if is_heard():
+            again = f"the relay tries again in {wait:.0f} s: {why}"
+            tell([Event("failed", _intent_of(entry), reason=again, error=error, is_handled=True)])
 
-    def _park(self, entry: Entry, why: str) -> None:
-        logger.error("%s is parked: %s", entry, why)
-        self._ours([entry]).update(lease=None, due=None, error=why)
+    def _park(self, entry: Taken, why: str) -> None:
+        self.leases.park(entry, why)
         self.done["parked"] += 1
+        tell([Event("parked", _intent_of(entry), reason=why)])
 
 
-def _end_of_lease() -> Any:
-    return DatabaseNow() + timedelta(seconds=options().lease_seconds)
+def _intent_of(entry: Taken) -> Intent:
+    """An intent for who listens. Its arguments are not there: they may not be readable here."""
+    return Intent(entry.task, id=str(entry.id))
 
 
 def _first_batch(work: list[Work]) -> list[Work]:
@@ -313,14 +226,14 @@ def databases() -> list[str]:
 def drain(
     relays: Sequence[Relay],
     is_stopped: Callable[[], bool] = lambda: False,
-    tell: Callable[[int], object] = lambda _: None,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> int:
     """Dispatch until nothing is due any more.
 
     Args:
         relays: those of the databases.
         is_stopped: whether to end, asked after each batch.
-        tell: called with the number of entries after each batch.
+        progress: called with the number of entries after each batch.
 
     Returns:
         How many entries it has taken.
@@ -333,7 +246,7 @@ def drain(
     for relay in relays:
         while not is_stopped() and (taken := relay.step()):
             total += taken
-            tell(taken)
+            progress(taken)
     return total
 
 
@@ -344,6 +257,7 @@ def run(relays: Sequence[Relay], waker: Waker) -> None:
         relays: those of the databases.
         waker: what to sleep with.
     """
+    gc.freeze()  # what Django has loaded is not to be looked through every few thousand entries
     idle, pause, tidied = _SHORTEST_SLEEP, 0.0, -float(_HOUSEKEEPING)
     while not waker.is_stopped:
         try:

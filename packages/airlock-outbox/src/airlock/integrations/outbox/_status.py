@@ -6,30 +6,12 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from django.db.models import Case, CharField, Count, Exists, Max, Min, OuterRef, Q, Value, When
+from django.db.models import Count, Max, Min
 from django.utils import timezone
 
 from airlock.integrations.outbox._relay import databases
-from airlock.integrations.outbox._table import DatabaseNow
-from airlock.integrations.outbox.models import Entry, PausedTask
-
-#: The states of an entry, in the order in which they are asked for: the first that is true.
-STATES: dict[str, Any] = {
-    "parked": Q(due__isnull=True),
-    "paused": Q(due__lte=DatabaseNow()) & Exists(PausedTask.objects.filter(task=OuterRef("task"))),
-    "due": Q(due__lte=DatabaseNow()),
-    "waiting": Q(lease__isnull=True),
-    # A relay that has taken it has tried.
-    "held": Q(held=True, attempts=0),
-}
-#: The state of what is in none of these.
-IN_FLIGHT = "in flight"
-
-
-def state() -> Case:
-    """The state of an entry, for a query."""
-    cases = [When(condition, then=Value(name)) for name, condition in STATES.items()]
-    return Case(*cases, default=Value(IN_FLIGHT), output_field=CharField())
+from airlock.integrations.outbox._states import DatabaseNow, state
+from airlock.integrations.outbox.models import Entry
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The statements on the table of entries that writers make. Those of relays: `_relay.py`."""
+"""The statements on the table of entries that writers make. Those of relays: `_leases.py`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from django.db import connections
-from django.db.models import DateTimeField, Func, Value
+from django.db.models.lookups import In
 from django.utils import timezone
 
+from airlock.integrations.outbox._states import DatabaseNow
 from airlock.integrations.outbox._waking import notify
 from airlock.integrations.outbox.models import VERSION, Entry
 
@@ -21,23 +22,8 @@ if TYPE_CHECKING:
 
     from airlock.integrations.outbox._record import Record
 
-#: Rows of one INSERT. SQLite takes 32,766 parameters, and MariaDB 16 MB.
+#: Rows of one statement. SQLite takes 32,766 parameters.
 _ROWS = 1000
-
-
-class DatabaseNow(Func):
-    """The time by the clock of the database, as all of its clients see it. SQLite has that of this machine."""
-
-    template = "STATEMENT_TIMESTAMP()"
-    output_field: Any = DateTimeField()
-
-    def as_mysql(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
-        return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **context)
-
-    def as_sqlite(self, compiler: Any, connection: BaseDatabaseWrapper, **context: Any) -> Any:
-        return compiler.compile(Value(timezone.now(), DateTimeField()))
-
-
 #: Of the payloads in one INSERT. MariaDB takes 16 MB by default.
 _CHARACTERS = 3_000_000
 
@@ -53,6 +39,7 @@ def insert(alias: str, records: Sequence[Record], lease: UUID, seconds: float) -
     connection = connections[alias]
     now = timezone.now()
     adapt_time: Any = connection.ops.adapt_datetimefield_value
+    has_uuids = connection.features.has_native_uuid_field
     due_params: list[Any] = []
     if connection.vendor == "postgresql":
         due = f"STATEMENT_TIMESTAMP() + INTERVAL '{seconds:f} seconds'"
@@ -69,7 +56,8 @@ def insert(alias: str, records: Sequence[Record], lease: UUID, seconds: float) -
             params: list[Any] = []
             for number, record in batch:
                 created = adapt_time(now + timedelta(microseconds=number))
-                params += (_adapted(UUID(record.intent.id), connection), created, *due_params)
+                entry_id = record.intent.id if has_uuids else record.intent.id.replace("-", "")
+                params += (entry_id, created, *due_params)
                 params += (not record.is_decided, record.intent.full_name[:255], record.payload)
             values = ", ".join([row] * len(batch))
             cursor.execute(f"INSERT INTO airlock_outbox {columns} VALUES {values}", params)  # noqa: S608
@@ -86,6 +74,14 @@ def _statements(records: Sequence[Record]) -> Iterator[list[tuple[int, Record]]]
         batch.append((number, record))
         size += len(record.payload)
     yield batch
+
+
+class OneOf(In):
+    """Whether a value is one of a list. On PostgreSQL that is one parameter: psycopg takes a while for each."""
+
+    def as_postgresql(self, compiler: Any, connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:
+        left, params = self.process_lhs(compiler, connection)
+        return f"{left} = ANY(%s)", [*params, self.rhs]
 
 
 def _adapted(value: UUID, connection: BaseDatabaseWrapper) -> Any:
@@ -108,9 +104,13 @@ def delete(alias: str, ids: Iterable[str], lease: UUID) -> None:
     connection = connections[alias]
     with connection.cursor() as cursor:  # as SQL of our own, too: a request waits for it
         for batch in _batches(ids):
-            marks = ", ".join(["%s"] * len(batch))
-            statement = f"DELETE FROM airlock_outbox WHERE lease = %s AND id IN ({marks})"  # noqa: S608
-            cursor.execute(statement, [_adapted(value, connection) for value in (lease, *map(UUID, batch))])
+            if connection.vendor == "postgresql":  # see OneOf
+                is_one, params = "= ANY(%s::uuid[])", [batch]
+            else:
+                is_one = f"IN ({', '.join(['%s'] * len(batch))})"
+                params = [_adapted(UUID(each), connection) for each in batch]
+            statement = f"DELETE FROM airlock_outbox WHERE lease = %s AND id {is_one}"  # noqa: S608
+            cursor.execute(statement, [_adapted(lease, connection), *params])
 
 
 def let_go(alias: str, ids: Iterable[str], lease: UUID) -> None:

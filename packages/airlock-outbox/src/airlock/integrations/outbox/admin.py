@@ -13,7 +13,7 @@ from django.utils.text import Truncator
 
 from airlock.integrations.outbox import _operations
 from airlock.integrations.outbox._display import Overview, readable
-from airlock.integrations.outbox._status import IN_FLIGHT, STATES, state
+from airlock.integrations.outbox._states import FREE, IN_FLIGHT, STATES, state
 from airlock.integrations.outbox.models import Entry, InboxEntry, PausedTask
 
 if TYPE_CHECKING:
@@ -147,12 +147,12 @@ class EntryAdmin(_ReadOnly):
     @admin.action(description="Discard selected entries", permissions=["discard"])
     def discard(self, request: HttpRequest, queryset: QuerySet[Any]) -> TemplateResponse | None:
         """Delete them, after asking."""
-        free = queryset.filter(_operations.FREE)
+        free = queryset.filter(FREE)
         if request.POST.get("confirmed"):
             count = _for_each_batch(_operations.discard, free)
             self.message_user(request, f"{_entries(count)} discarded.", messages.SUCCESS)
             return None
-        count, busy = free.count(), queryset.exclude(_operations.FREE).count()
+        count, busy = free.count(), queryset.exclude(FREE).count()
         if not count:
             self.message_user(
                 request, "All of them are held or in flight, and cannot be discarded now.", messages.ERROR

@@ -17,8 +17,7 @@ VERSION = 1
 class Entry(models.Model):
     """An intent that the database has agreed to, and that the broker may not have yet.
 
-    An entry may be taken when `due` has come. Whoever takes it moves `due` forward by a lease and writes a token of its
-    own into `lease`. Nobody else touches it until then.
+    `_states.py` says what its fields mean together.
     """
 
     #: That of the intent, which is the id of the Celery task, too.

@@ -5,15 +5,15 @@ This is a package so that the module `celery.py` of another project, `airlock-py
 
 from __future__ import annotations
 
-import inspect
 import logging
 import threading
 from contextlib import suppress
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery, Task, current_app, group
+from celery import Celery, Task
+from celery.app import app_or_default
 from celery.canvas import Signature
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.local import maybe_evaluate
@@ -29,8 +29,17 @@ except ModuleNotFoundError as error:
 
 from airlock import OutcomeUnknown
 from airlock.ext import dispatch_one, register_interruption, run_in_context
-from airlock.integrations.executors.celery._batches import OneByOne, open_batch
+from airlock.integrations.executors.celery._batches import OneByOne, is_on_rabbitmq, open_batch
 from airlock.integrations.executors.celery._message import Message, record
+from airlock.integrations.executors.celery._tasks import (
+    UNBATCHED,
+    is_canvas,
+    is_plain,
+    is_plain_canvas,
+    overrides_apply_async,
+    takes_retry_policy,
+    task_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,13 +53,6 @@ __all__ = ["CeleryExecutor", "Message", "celery_executor"]
 
 #: How many intents go to the broker together, so that memory stays bounded.
 MAX_INTENTS = 1000
-
-#: Options that say how to reach the broker. Who gives one of them gets a call of `apply_async` by itself.
-_UNBATCHED = {
-    *("connection", "producer", "publisher", "retry", "retry_policy"),
-    *("mandatory", "immediate", "timeout", "confirm_timeout"),
-}
-
 
 register_interruption(SoftTimeLimitExceeded)
 
@@ -89,16 +91,16 @@ class CeleryExecutor:
             TypeError: if they do not fit, and the task has `typing`.
         """
         called = self._to_publish(intent.task)
-        task: Any = _task_of(called)
+        task: Any = task_of(called)
         # Tasks that are classes have no `__header__`.
-        if task is None or not task.typing or not hasattr(task, "__header__") or _overrides_apply_async(task):
+        if task is None or not task.typing or not hasattr(task, "__header__") or overrides_apply_async(task):
             return
         call = called.clone(intent.args, dict(intent.kwargs)) if isinstance(called, Signature) else intent
         task.__header__(*call.args, **call.kwargs)
 
     def __call__(self, intent: Intent, /) -> None:
         called = self._to_publish(intent.task)
-        if (app := self._app_of(intent, _is_plain)) is not None:
+        if (app := self._app_of(intent, is_plain) or self._app_of_canvas(intent)) is not None:
             # In one step, as an interruption may come after it.
             if (outcome := self._outcomes_of([intent], lambda _: app)[0]) is not None:
                 if isinstance(outcome, OutcomeUnknown) and _is_interruption(outcome.error):
@@ -106,7 +108,7 @@ class CeleryExecutor:
                 raise outcome
         elif called is None:
             sync_executor(intent)
-        elif self._retries(intent) or not _takes_retry_policy(called):
+        elif self._retries(intent) or not takes_retry_policy(called):
             self._publish(intent, [])
         else:
             self._publish(intent, [], retry_policy={"max_retries": 0})
@@ -114,7 +116,7 @@ class CeleryExecutor:
     def dispatch_many(self, intents: Sequence[Intent], /) -> list[Outcome]:
         """Publish intents over one producer: on Redis in one pipeline, on RabbitMQ with one wait for its confirms.
 
-        At most 1000 go together. A callable among them, a canvas, or a task that overrides `apply_async`, is called by
+        At most 1000 go together. A callable among them, a canvas, or a task that overrides `apply_async`, goes by
         itself, in its turn.
 
         Returns:
@@ -124,12 +126,26 @@ class CeleryExecutor:
         if type(self).__call__ is not CeleryExecutor.__call__:  # a subclass that looks at each intent
             return self._outcomes_of(intents, lambda _: None)
         # It is looked once at each app and task.
-        return self._outcomes_of(intents, partial(self._app_of, is_plain=cache(_is_plain)))
+        return self._outcomes_of(intents, partial(self._app_of, is_plain=cache(is_plain)))
+
+    def confirms(self, intent: Intent, /) -> bool:
+        """Whether the broker has an intent for sure when it counts as dispatched. It asks nobody over the network.
+
+        RabbitMQ says what it has only to those who ask, and not all is published by code that does: chords, tasks that
+        override `apply_async`, and what has options that say how to reach the broker. With
+        `broker_transport_options = {"confirm_publish": True}`, all is confirmed. Other brokers answer in any case.
+        """
+        called = self._to_publish(intent.task)
+        app = getattr(called, "app", None) or self.app
+        if called is None or app.conf.task_always_eager or not is_on_rabbitmq(app):
+            return True
+        is_ours = self._app_of(intent, is_plain) or self._app_of_canvas(intent)
+        return is_ours is not None or bool(app.conf.broker_transport_options.get("confirm_publish"))
 
     @property
     def app(self) -> Celery:
         """The Celery app that it publishes with."""
-        return self._app or current_app
+        return app_or_default(self._app)
 
     def record(self, intent: Intent, /) -> Message | None:
         """Keep what would be published for an intent, so that it can be published later, perhaps by another process.
@@ -145,8 +161,8 @@ class CeleryExecutor:
                 pickled, its queue is not one of the app's, or its headers are not JSON.
             kombu.exceptions.EncodeError: if an argument cannot be serialised.
         """
-        app = self._app_of(intent, _is_plain)
-        return None if app is None else record(app, self._app or current_app, self._to_publish(intent.task), intent)
+        app = self._app_of(intent, is_plain)
+        return None if app is None else record(app, self.app, self._to_publish(intent.task), intent)
 
     def _outcomes_of(self, intents: Sequence[Intent], app_of: Callable[[Intent], Celery | None]) -> list[Outcome]:
         outcomes: list[Outcome] = []
@@ -179,9 +195,10 @@ class CeleryExecutor:
         batch = None
         try:
             with app.producer_or_acquire() as producer, open_batch(app, producer, retries) as batch:
+                options = batch.canvas_options if is_canvas(self._to_publish(run[0].task)) else batch.options
                 try:
                     for intent in run:
-                        self._publish(intent, published, **batch.options)
+                        self._publish(intent, published, **options)
                 finally:
                     outcomes.extend(batch.send(published))
         except BaseException as error:
@@ -198,7 +215,9 @@ class CeleryExecutor:
                 outcomes.append(failed)  # the one after those that were published
 
     def _publish(self, intent: Intent, published: list[Intent], **options: Any) -> None:
-        options = {"task_id": intent.id, **options, **intent.dispatch_options}
+        options = {**options, **intent.dispatch_options}
+        if "task_id" not in options:  # to make an id takes a while
+            options["task_id"] = intent.id
         apply_async = self._to_publish(intent.task).apply_async
         publish = partial(apply_async, intent.args, dict(intent.kwargs), **options)
         run_in_context(intent, _publish_and_note, publish, intent, published)
@@ -209,8 +228,7 @@ class CeleryExecutor:
         """What has an `apply_async`, or `None` if the task is just to be called."""
         if isinstance(task, str):
             # As a signature does: a task that this process knows has options of its own, any other is just sent.
-            app = self._app or current_app
-            return app.tasks.get(task) or app.signature(task)
+            return self.app.tasks.get(task) or self.app.signature(task)
         task = maybe_evaluate(task)  # of `app.task`: a proxy, which is slow to ask
         return task if hasattr(task, "apply_async") and not isinstance(task, type) else None
 
@@ -219,8 +237,16 @@ class CeleryExecutor:
         with suppress(Exception):  # as when the settings of an app cannot be loaded: `apply_async` will say so
             called: Any = self._to_publish(intent.task)
             options = {*intent.dispatch_options, *(called.options if type(called) is Signature else ())}
-            if (type(called) is Signature or isinstance(called, Task | Message)) and _UNBATCHED.isdisjoint(options):
-                return called.app if is_plain(called.app, _task_of(called)) else None
+            if (type(called) is Signature or isinstance(called, Task | Message)) and UNBATCHED.isdisjoint(options):
+                return called.app if is_plain(called.app, task_of(called)) else None
+        return None
+
+    def _app_of_canvas(self, intent: Intent) -> Celery | None:
+        """The app over whose channel a canvas goes to RabbitMQ, so that it is confirmed, if all of it can."""
+        with suppress(Exception):
+            called: Any = self._to_publish(intent.task)
+            if UNBATCHED.isdisjoint(intent.dispatch_options) and is_plain_canvas(called):
+                return called.app if is_on_rabbitmq(called.app) else None
         return None
 
     def __repr__(self) -> str:
@@ -235,48 +261,6 @@ def _publish_and_note(publish: Callable[[], Any], intent: Intent, published: lis
         if isinstance(error.__context__, SoftTimeLimitExceeded):  # Kombu blames what is being encoded
             raise error.__context__ from None
         raise
-
-
-def _task_of(called: Any) -> Task[..., Any] | None:
-    """The task that a task or a plain signature stands for, if this process knows it."""
-    if type(called) is Signature:
-        called = called.app.tasks.get(called["task"])
-    return called if isinstance(called, Task) else None
-
-
-def _overrides_apply_async(task: Task[..., Any]) -> bool:
-    # Not of its `type`: the task may be a proxy.
-    methods = [vars(cls)["apply_async"] for cls in task.__class__.__mro__ if "apply_async" in vars(cls)]
-    return "apply_async" in vars(task) or not all(map(_is_celerys, methods))
-
-
-def _takes_retry_policy(called: Any) -> bool:
-    """Whether it can be told how to retry, without telling workers: a chord would put that into its messages."""
-    if isinstance(called, Signature) and "retry_policy" in called.options:
-        return False
-    if isinstance(called, group):
-        return all(map(_takes_retry_policy, called.tasks))
-    if isinstance(called, Signature) and called.task == "celery.chain":
-        first = next(iter(called.kwargs["tasks"]), None)  # which is told; if it is a group, it becomes a chord
-        return type(first) is Signature and _takes_retry_policy(first)
-    if (task := _task_of(called)) is None:
-        return type(called) is Signature
-    code = getattr(inspect.unwrap(task.apply_async), "__code__", None)
-    return bool(code and code.co_flags & inspect.CO_VARKEYWORDS)
-
-
-def _is_plain(app: Celery, task: Task[..., Any] | None) -> bool:
-    """Whether a task is published as Celery does it, and not run in place."""
-    steps = (app.__class__.send_task, app.amqp.send_task_message, app.amqp.Producer.publish)
-    is_celerys = "send_task" not in vars(app) and all(map(_is_celerys, steps))
-    return is_celerys and not app.conf.task_always_eager and (task is None or not _overrides_apply_async(task))
-
-
-@lru_cache
-def _is_celerys(function: Any) -> bool:
-    """Whether a function is of Celery or Kombu, or ours, below what tools have wrapped around it."""
-    module = getattr(inspect.unwrap(function), "__globals__", {}).get("__name__", "")
-    return module.partition(".")[0] in ("airlock", "celery", "kombu")
 
 
 def _is_interruption(error: BaseException) -> bool:

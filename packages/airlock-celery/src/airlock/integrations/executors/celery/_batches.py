@@ -30,6 +30,8 @@ class OneByOne:
     def __init__(self, producer: Any, retries: bool) -> None:
         #: What to publish with: options of `apply_async`. (With `retry=False`, Kombu may try to connect for ever.)
         self.options = {"producer": producer} if retries else {"producer": producer, "retry_policy": {"max_retries": 0}}
+        #: The same for a canvas.
+        self.canvas_options = self.options
 
     def __enter__(self) -> OneByOne:
         return self
@@ -45,7 +47,7 @@ class Pipeline(OneByOne):
     """Kombu 5.7 keeps the messages, and they go to Redis together."""
 
     def __init__(self, app: Celery, channel: Any) -> None:
-        self.options = _of_its_own(app, channel)
+        self.options = self.canvas_options = _of_its_own(app, channel)
         self._batch = self.options["producer"].batch(max_size=sys.maxsize)  # how many go together is up to the executor
 
     def __enter__(self) -> Pipeline:
@@ -67,6 +69,8 @@ class Confirmed(OneByOne):
 
     def __init__(self, app: Celery, connection: Any, channel: ConfirmingChannel) -> None:
         self.options = _of_its_own(app, channel)
+        # A chain keeps the producer to itself, but gives its first task the connection.
+        self.canvas_options = {**self.options, "connection": channel}
         self._connection = connection
         self._channel = channel
 
@@ -78,14 +82,23 @@ class Confirmed(OneByOne):
             raise OperationalError(str(error)) from error  # as Kombu does, also with what comes next
         refusal = OperationalError if issubclass(MessageNacked, known) else MessageNacked
         refused = self._channel.refused - {None}  # an event
-        task_ids = [intent.dispatch_options.get("task_id", intent.id) for intent in intents]
+        task_ids = [intent.dispatch_options.get("task_id") or intent.id for intent in intents]
         if not refused.issubset(task_ids):
-            raise refusal("RabbitMQ refused a message, but its correlation id is not that of its task.")
+            raise refusal("RabbitMQ refused a message, and its correlation id is not that of an intent.")
         return [refusal("RabbitMQ refused the message.") if task_id in refused else None for task_id in task_ids]
 
     def __exit__(self, *error: object) -> None:
         if error[0] is not None:
             self._connection.collect()  # there may be answers to come, or half a message was sent
+
+
+def is_on_rabbitmq(app: Celery) -> bool:
+    """Whether an app publishes to RabbitMQ. It is not asked."""
+    return _is_rabbitmq(app.producer_pool.connections.connection)
+
+
+def _is_rabbitmq(connection: Any) -> bool:
+    return getattr(connection.transport, "Connection", None) is pyamqp.Connection
 
 
 def open_batch(app: Celery, producer: Any, retries: bool) -> OneByOne:
@@ -95,7 +108,7 @@ def open_batch(app: Celery, producer: Any, retries: bool) -> OneByOne:
         kombu.exceptions.OperationalError: if it cannot be reached, also when `retries` with Celery's retry policy.
     """
     connection = producer.connection
-    if getattr(connection.transport, "Connection", None) is pyamqp.Connection:
+    if _is_rabbitmq(connection):
         channel = _ensured(app, producer, retries, lambda: ConfirmingChannel.of(connection.connection))
         if channel is not None:
             return Confirmed(app, connection, channel)

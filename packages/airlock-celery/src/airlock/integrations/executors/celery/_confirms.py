@@ -8,8 +8,8 @@ from typing import Any
 from amqp import spec
 from kombu.transport.pyamqp import Channel
 
-#: How long RabbitMQ may be silent while it is waited for, in seconds. It is when it blocks publishers, for want of
-#: memory or disk.
+#: How long RabbitMQ may be silent while it is waited for, in seconds, unless the connection has a `read_timeout`. It is
+#: when it blocks publishers, for want of memory or disk.
 SILENCE = 30
 
 
@@ -21,6 +21,7 @@ class ConfirmingChannel(Channel):
 
     def __init__(self, connection: Any) -> None:
         super().__init__(connection)
+        self._longest: float = connection.read_timeout or SILENCE
         self._published = 0
         #: The correlation ids of what is not answered yet, by the number of the message.
         self._unanswered: dict[int, str | None] = {}
@@ -39,7 +40,11 @@ class ConfirmingChannel(Channel):
         if not connection.server_capabilities.get("publisher_confirms"):
             return None
         found = [channel for channel in connection.channels.values() if isinstance(channel, cls)]
-        return found[0] if found else cls(connection)
+        try:
+            return found[0] if found else cls(connection)
+        except BaseException:
+            connection.collect()  # it has a channel that is not in confirm mode yet
+            raise
 
     def basic_publish_confirm(self, message: Any, exchange: str = "", routing_key: str = "", **options: Any) -> None:
         """Publish a message, and wait for nothing."""
@@ -52,18 +57,22 @@ class ConfirmingChannel(Channel):
     # py-amqp calls the one or the other, as `confirm_publish` says.
     basic_publish: Any = basic_publish_confirm
 
+    def wait(self, method: Any, callback: Any = None, timeout: float | None = None, returns_tuple: bool = False) -> Any:
+        """Wait for an answer, such as that a queue is declared, and not for ever."""
+        return super().wait(method, callback, timeout or self._longest, returns_tuple)
+
     def wait_for_confirms(self) -> None:
         """Wait until RabbitMQ has answered for all messages.
 
         Raises:
-            TimeoutError: if it is silent for 30 seconds.
+            TimeoutError: if it is silent for too long.
             OSError, amqp.AMQPError: if the connection or the channel breaks.
         """
         self.refused.clear()
         while self._unanswered:
             if self.connection is None:
                 raise ConnectionError("The connection to RabbitMQ was lost before it had answered.")
-            self.connection.drain_events(timeout=SILENCE)
+            self.connection.drain_events(timeout=self._longest)
 
     def _take_refusal(self, tag: int, multiple: bool) -> None:
         self.refused.update(self._answered(tag, multiple))

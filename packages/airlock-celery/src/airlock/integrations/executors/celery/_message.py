@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
-from celery import current_app
+from celery.app import app_or_default
 from celery.canvas import Signature
 from kombu import Exchange, Queue
 from kombu.compression import get_encoder
@@ -71,16 +71,16 @@ class Message:
         retrying: dict[str, Any] = {"retry": self.app.conf.task_publish_retry if retry is None else retry}
         if retrying["retry"]:
             retrying["retry_policy"] = {**self.app.conf.task_publish_retry_policy, **(retry_policy or {})}
-        with self.app.producer_or_acquire(producer) as publisher:
-            connection = publisher.connection
-            known = connection.recoverable_connection_errors + connection.recoverable_channel_errors
+        # To ask the app for a producer that is there takes half as long as publishing.
+        with nullcontext(producer) if producer else self.app.producer_or_acquire() as publisher:
             message, *events = self._publications
             try:
                 self._publish(publisher, message, retrying)
-            except known as error:
+            except _broker_errors(publisher) as error:
                 raise OperationalError(str(error)) from error  # as Celery does
-            with suppress(OperationalError, *known):  # the task was sent, so it does not matter; Celery does not mind
-                for event in events:
+            for event in events:
+                # The task was sent, so it does not matter; Celery does not mind.
+                with suppress(OperationalError, *_broker_errors(publisher)):
                     self._publish(publisher, event, retrying)
 
     def _publish(self, producer: Any, publication: dict[str, Any], retrying: dict[str, Any]) -> None:
@@ -105,10 +105,17 @@ class Message:
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any], app: Celery | None = None) -> Message:
         """The message whose text `kombu.utils.json.loads` has read, as a part of something larger perhaps."""
-        return cls(app or current_app, **stored)
+        return cls(app_or_default(app), **stored)
 
     def __repr__(self) -> str:
         return f"<Message of {self.task} with the id {self.task_id}>"
+
+
+def _broker_errors(producer: Any) -> tuple[type[Exception], ...]:
+    """What its connection raises when the broker cannot be reached."""
+    connection = producer.connection
+    errors: tuple[type[Exception], ...] = connection.recoverable_connection_errors
+    return errors + tuple(connection.recoverable_channel_errors)
 
 
 def record(app: Celery, publishes_with: Celery, called: Any, intent: Intent) -> Message:

@@ -10,19 +10,19 @@ from uuid import UUID
 from celery import current_app
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connections
-from django.db.models import Q
 from django.utils import timezone
 
-from airlock.integrations.outbox._operations import FREE, discard, retry
+from airlock.integrations.outbox._operations import discard, retry
 from airlock.integrations.outbox._pausing import REMEMBERED, pause, resume
 from airlock.integrations.outbox._relay import databases, forget_old_runs
+from airlock.integrations.outbox._states import FREE, PARKED
 from airlock.integrations.outbox._status import Status, status
 from airlock.integrations.outbox.models import Entry, PausedTask
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
 
-    from django.db.models import QuerySet
+    from django.db.models import Q, QuerySet
 
 
 def _days(text: str) -> timedelta:
@@ -117,11 +117,11 @@ class Command(BaseCommand):
     # -- Retrying and discarding ---------------------------------------------------------------------------------------
 
     def _retry(self, aliases: list[str], given: dict[str, Any]) -> None:
-        chosen = _chosen(given, Q(due__isnull=True) if given["all_parked"] else None, "--all-parked")
+        chosen = _chosen(given, PARKED if given["all_parked"] else None, "--all-parked")
         self._say_of_chosen("retried", aliases, given, {alias: retry(chosen.using(alias)) for alias in aliases})
 
     def _discard(self, aliases: list[str], given: dict[str, Any]) -> None:
-        chosen = _chosen(given, Q(due__isnull=True) if given["parked"] else None, "--parked")
+        chosen = _chosen(given, PARKED if given["parked"] else None, "--parked")
         count = sum(chosen.using(alias).filter(FREE).count() for alias in aliases)
         if self._may_discard(count, given):
             counts = {alias: discard(chosen.using(alias)) for alias in aliases}
@@ -156,7 +156,7 @@ class Command(BaseCommand):
         self.stdout.write(f"{runs} old {'run' if runs == 1 else 'runs'} forgotten.")
         if given["parked_older_than"] is None:
             return
-        old = Entry.objects.filter(due__isnull=True, created__lt=timezone.now() - given["parked_older_than"])
+        old = Entry.objects.filter(PARKED, created__lt=timezone.now() - given["parked_older_than"])
         count = sum(old.using(alias).count() for alias in aliases)
         if self._may_discard(count, given):
             count = sum(discard(old.using(alias)) for alias in aliases)

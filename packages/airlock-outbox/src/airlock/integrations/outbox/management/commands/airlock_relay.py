@@ -12,6 +12,7 @@ from django.db import DatabaseError, connections
 
 from airlock import get_configuration
 from airlock.integrations.executors.celery import CeleryExecutor, celery_executor
+from airlock.integrations.outbox._checks import has_app
 from airlock.integrations.outbox._relay import BrokerDownError, Relay, broker_error, databases, drain, run
 from airlock.integrations.outbox._waking import Waker
 
@@ -19,11 +20,23 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser
     from collections.abc import Iterator
 
+    from celery import Celery
+
+#: How long Redis may be silent, in seconds. redis-py asks four times, and a lease is longer than that.
+_TIMEOUTS = {"socket_timeout": 10, "socket_connect_timeout": 10}
+
 
 class Command(BaseCommand):
     help = (
         "Dispatches what the outbox holds and nobody else has dispatched: after a process died, or the broker was down."
     )
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        # Not in `handle`: who uses `call_command` may publish other things in the same process.
+        for executor in (celery_executor, get_configuration().executor):
+            if isinstance(executor, CeleryExecutor):
+                _have_it_answer(executor.app)
+        super().run_from_argv(argv)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         how = parser.add_mutually_exclusive_group()
@@ -80,7 +93,7 @@ class Command(BaseCommand):
         if not self.stdout.isatty():
             drain(relays, lambda: waker.is_stopped)
             return
-        due = sum(relay.due().count() for relay in relays)
+        due = sum(relay.leases.due().count() for relay in relays)
         taken = 0
 
         def tell(count: int) -> None:
@@ -96,10 +109,20 @@ class Command(BaseCommand):
             self.stdout.write("")
 
 
+def _have_it_answer(app: Celery) -> None:
+    """Have RabbitMQ confirm all that an app publishes, whoever's code does it, and do not wait for Redis for ever."""
+    options = app.conf.broker_transport_options
+    with suppress(Exception), app.connection_for_write() as connection:  # if that is no broker, it is said later
+        driver = connection.transport.driver_type
+        if driver == "amqp":
+            app.conf.broker_transport_options = {**options, "confirm_publish": True}
+        elif driver == "redis":
+            app.conf.broker_transport_options = _TIMEOUTS | options
+
+
 def _missing_app() -> Iterator[str]:
     executor = get_configuration().executor or celery_executor
-    # That of a project has a name, or at least a broker.
-    if isinstance(executor, CeleryExecutor) and executor.app.main == "default" and not executor.app.conf.broker_url:
+    if isinstance(executor, CeleryExecutor) and not has_app(executor):
         yield (
             "No Celery app is loaded, so it is not known where to publish. Import the app of the project in the "
             "__init__.py of its package, as Celery's guide for Django shows."
@@ -118,7 +141,7 @@ def _missing_table(alias: str) -> Iterator[str]:
 def _overdue(relays: list[Relay], max_age: float) -> Iterator[str]:
     for relay in relays:
         try:
-            age = relay.age_of_oldest()
+            age = relay.leases.age_of_oldest()
         except DatabaseError as error:
             yield f"The database {relay.alias!r} cannot be read: {error}"
         else:

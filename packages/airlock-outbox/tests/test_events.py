@@ -1,0 +1,99 @@
+"""Who listens is told whether the broker has an intent, or the database alone, and of what the relay does."""
+
+import pytest
+from django.core.management import call_command
+from django.db.transaction import atomic
+
+import airlock
+from airlock.ext import subscribe
+from processes import free_port
+
+pytestmark = [
+    pytest.mark.usefixtures("database"),
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
+
+
+@pytest.fixture
+def told():
+    events = []
+    unsubscribe = subscribe(events.extend)
+    yield events
+    unsubscribe()
+
+
+def kinds(told):
+    return [event.kind for event in told]
+
+
+def test_what_the_broker_has_was_dispatched(add, told):
+    with airlock.scope(), atomic():
+        intent = airlock.enqueue(add, 1)
+    assert kinds(told) == ["enqueued", "dispatched"]
+    assert told[1].intent is intent
+    assert told[1].began > 0
+
+
+def test_what_is_left_to_the_relay_is_stored_and_says_why(add, app, told, outbox):
+    app.conf.broker_url = f"redis://127.0.0.1:{free_port()}/0"
+    outbox(FAST_PATH_SECONDS=10)
+    for _ in range(2):
+        with airlock.scope(), atomic():
+            airlock.enqueue(add, 1)
+            airlock.enqueue(add, 2)
+    assert kinds(told) == ["enqueued", "enqueued", "stored", "stored"] * 2
+    failed, after_it, *_, kept_off = (event.reason for event in told if event.kind == "stored")
+    assert failed.startswith("left to the relay: OperationalError")
+    assert after_it == "left to the relay: what went before it failed"
+    assert kept_off == "left to the relay: the broker fails"
+
+
+def test_a_paused_task_is_stored(add, told):
+    call_command("airlock_outbox", "pause", add.name)
+    with airlock.scope(), atomic():
+        airlock.enqueue(add, 1)
+    assert kinds(told) == ["enqueued", "stored"]
+    assert told[1].reason == "left to the relay: its task is paused"
+
+
+def test_what_was_rolled_back_is_not_stored(add, told):
+    with airlock.scope(), pytest.raises(ZeroDivisionError), atomic():
+        airlock.enqueue(add, 1)
+        raise ZeroDivisionError
+    assert kinds(told) == ["enqueued", "rolled_back"]
+    assert told[1].reason == "rolled back with the transaction on 'default'"
+
+
+def test_in_a_test_case_it_is_dispatched_though_nothing_is_written(add, told, rolled_back):
+    with airlock.scope():
+        airlock.enqueue(add, 1)
+    assert kinds(told) == ["enqueued", "dispatched"]
+
+
+def test_a_relay_tells_of_what_it_dispatches(add, told, outbox):
+    outbox(FAST_PATH_SECONDS=0)
+    with airlock.scope(), atomic():
+        intent = airlock.enqueue(add, 1)
+    assert told[1].reason == "left to the relay: FAST_PATH_SECONDS is 0"
+    call_command("airlock_relay", "--drain")
+    assert kinds(told) == ["enqueued", "stored", "relayed"]
+    assert (told[2].intent.id, told[2].intent.full_name) == (intent.id, add.name)
+
+
+def fail():
+    raise ValueError("no")
+
+
+def test_a_relay_tells_of_what_fails_and_of_what_it_parks(told, outbox, log):
+    outbox(MAX_ATTEMPTS=2, BACKOFF_SECONDS=0.01)
+    with airlock.scope(), atomic():
+        intent = airlock.enqueue(fail)
+    while len(told) < 4:
+        call_command("airlock_relay", "--drain")
+    assert kinds(told) == ["enqueued", "stored", "failed", "parked"]
+    assert told[1].reason == "left to the relay: ValueError('no')"
+    assert {event.intent.id for event in told} == {intent.id}
+    assert told[2].reason.endswith("ValueError: no")
+    assert isinstance(told[2].error, ValueError)
+    assert told[3].reason == "ValueError: no"
+    assert f"fail (id {intent.id}) was parked: ValueError: no" in log.messages
