@@ -60,7 +60,7 @@ PAGES = {
         "changelog",
     ],
     "celery": ["celery", "task-wrapper", "celery-outcomes", "migration", "testing-celery"],
-    "django": ["django", "toolbar", "comparison", "testing-pytest-django"],
+    "django": ["django", "explain", "toolbar", "comparison", "testing-pytest-django"],
     "outbox": ["outbox", "outbox-operations", "outbox-crash-test"],
 }
 
