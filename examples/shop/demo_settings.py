@@ -8,11 +8,9 @@ from shop.settings import AIRLOCK, DATABASES, INSTALLED_APPS, MIDDLEWARE
 
 # The journal comes first, so that its templates can extend the shop's.
 INSTALLED_APPS = ["journal", *INSTALLED_APPS]
-MIDDLEWARE = [*MIDDLEWARE, "journal.scope.note_request"]
+MIDDLEWARE = ["journal.watch.watch_request", *MIDDLEWARE, "journal.watch.die_after_commit"]
 AIRLOCK = {
     **AIRLOCK,
-    "SCOPE": "journal.scope.JournaledScope",
-    "POLICY": "journal.scope.NoteTransactions",
     # Nobody wants to watch a demo for the usual five minutes until the relay takes over what a dead process has left.
     # And on a slow machine, it should not take over what is only slow.
     "OUTBOX": {"HOLD_SECONDS": 5, "FAST_PATH_SECONDS": 20},
