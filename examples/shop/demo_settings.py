@@ -19,6 +19,19 @@ AIRLOCK = {
 SILENCED_SYSTEM_CHECKS = ["airlock.outbox.W001", "airlock.outbox.W003"]
 ROOT_URLCONF = "journal.urls"
 
+if os.environ.get("SHOP_TOOLBAR"):  # `python demo.py serve --toolbar` sets this for its web server
+    DEBUG = True
+    INTERNAL_IPS = ["127.0.0.1"]
+    STATIC_URL = "/static/"
+    INSTALLED_APPS += ["django.contrib.staticfiles", "debug_toolbar"]
+    # Around the scope of a request, of which it shows the end.
+    MIDDLEWARE = ["debug_toolbar.middleware.DebugToolbarMiddleware", *MIDDLEWARE]
+    DEBUG_TOOLBAR_PANELS = [
+        "debug_toolbar.panels.history.HistoryPanel",
+        "airlock.integrations.django.toolbar.AirlockPanel",
+        "debug_toolbar.panels.sql.SQLPanel",
+    ]
+
 # embedded.py sets these environment variables.
 
 DIRECTORY = Path(os.environ["SHOP_DIRECTORY"])
