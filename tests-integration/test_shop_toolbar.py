@@ -51,13 +51,13 @@ def order(chromium: Any, shop: str) -> Callable[..., Any]:
             chromium.execute_script("arguments[0].value = arguments[1]", one(chromium, f"[name={name}]"), value)
         button_there = one(chromium, button)
         chromium.execute_script("arguments[0].click()", button_there)
-        wait_for_next_page(chromium, button_there)  # as this one has the toolbar, too
+        wait_until_gone(chromium, button_there)  # as this one has the toolbar, too
         return one(chromium, "#djDebugRoot").shadow_root
 
     return order
 
 
-def wait_for_next_page(chromium: Any, element: Any) -> None:
+def wait_until_gone(chromium: Any, element: Any) -> None:
     from selenium.webdriver.support.expected_conditions import staleness_of
     from selenium.webdriver.support.wait import WebDriverWait
 
@@ -94,19 +94,21 @@ def test_a_form_that_is_rejected_has_asked_for_nothing(order: Callable[..., Any]
 
 
 @pytest.mark.parametrize("quantity", ["2", "10"], ids=["good", "large"])
-def test_a_good_order_is_in_the_history(order: Callable[..., Any], quantity: str) -> None:
+def test_a_good_order_is_in_the_history(chromium: Any, order: Callable[..., Any], quantity: str) -> None:
     left = "stored: left to the relay: the broker fails"  # for some seconds after the demo has stopped the broker
     deadline = time.monotonic() + 60
-    while (found := answers(switched_to_post(order(quantity=quantity)))) == dict.fromkeys(BOTH, left):
+    while (found := answers(switched_to_post(chromium, order(quantity=quantity)))) == dict.fromkeys(BOTH, left):
         assert time.monotonic() < deadline
 
     assert found == dict.fromkeys(BOTH, "dispatched")
 
 
-def switched_to_post(toolbar: Any) -> Any:
+def switched_to_post(chromium: Any, toolbar: Any) -> Any:
     """Have the toolbar show the last order, which has redirected to this page."""
     one(toolbar, "a.HistoryPanel").click()
     one(toolbar, "#djdtHistoryRequests .switchHistory")
+    shown_before = one(toolbar, "a.AirlockPanel")
     orders = [row for row in every(toolbar, "#djdtHistoryRequests tr") if "POST" in row.text]
     one(orders[0], ".switchHistory").click()
+    wait_until_gone(chromium, shown_before)
     return toolbar
