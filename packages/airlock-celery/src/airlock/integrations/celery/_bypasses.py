@@ -79,16 +79,18 @@ def _is_celerys(name: str, headers: Mapping[str, Any]) -> bool:
     """Whether Celery publishes something of its own: a retry, a replacement, a part of a chord that is running."""
     if name.startswith("celery.") or headers.get("retries"):
         return True
-    running = current_task.request if current_task else None
-    if running is None:
+    task: Any = current_task  # a proxy, of nothing perhaps
+    if not task:
         return False
-    is_same_group = headers.get("group") is not None and headers.get("group") == running.group
-    return is_same_group or headers.get("id") == running.id
+    running = task.request
+    group: str | None = headers.get("group")
+    return (group is not None and group == running.group) or bool(headers.get("id") == running.id)
 
 
 def _part_of_celery(body: Any) -> dict[str, Any]:
     """What Celery itself adds to a message. In the old protocol that is all of it."""
-    return body if isinstance(body, dict) else body[2]  # type: ignore[no-any-return]
+    added: dict[str, Any] = body if isinstance(body, dict) else body[2]
+    return added
 
 
 class _Refusal(dict[str, Any]):

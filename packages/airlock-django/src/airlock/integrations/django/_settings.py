@@ -281,6 +281,23 @@ def _explain(given: Mapping[str, Any]) -> ExplainOptions | None:
     return options
 
 
+def bypass() -> Literal["ignore", "warn", "raise"]:
+    """What to do about tasks that are published directly: nothing, if the setting cannot be used."""
+    try:
+        return _bypass(_given())
+    except ImproperlyConfigured:
+        return "ignore"
+
+
+def _bypass(given: Mapping[str, Any]) -> Literal["ignore", "warn", "raise"]:
+    bypass: Any = given.get("BYPASS", "ignore")
+    if bypass not in ("ignore", "warn", "raise"):
+        raise _wrong_kind("BYPASS", bypass, '"ignore", "warn" or "raise"')
+    if bypass != "ignore":
+        _import("BYPASS", "airlock.integrations.celery.report_bypasses")
+    return cast('Literal["ignore", "warn", "raise"]', bypass)
+
+
 def _outbox(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """The options of airlock-outbox, which reads them itself."""
     outbox = given.get("OUTBOX", {})
@@ -299,6 +316,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "REDACTOR": _redactor,
     "DISPATCH_ERRORS": _dispatch_errors,
     "EXPLAIN": _explain,
+    "BYPASS": _bypass,
     "OUTBOX": _outbox,
 }
 

@@ -5,6 +5,7 @@ from django.core import checks
 
 from airlock.integrations.django._checks import check_explain, check_middleware, check_setting
 from airlock.integrations.django._explain import start
+from airlock.integrations.django._settings import bypass
 
 
 class AirlockConfig(AppConfig):
@@ -17,3 +18,7 @@ class AirlockConfig(AppConfig):
         checks.register(check_middleware)
         checks.register(check_explain)
         start()
+        if bypass() != "ignore":
+            from airlock.integrations.celery import report_bypasses
+
+            report_bypasses(bypass())
