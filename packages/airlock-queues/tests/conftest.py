@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
-from own_brokers import OwnRedis
 
 import airlock
+from own_brokers import OwnRedis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -143,9 +143,8 @@ def test_what_no_worker_could_run_raises_at_the_call(
     error: type[Exception],
     message: str,
 ) -> None:
-    with airlock.scope(executor=django_q_executor):
-        with pytest.raises(error, match=message):
-            airlock.enqueue(jobs.notify, *args, _dispatch_options=options, **kwargs)
+    with airlock.scope(executor=django_q_executor), pytest.raises(error, match=message):
+        airlock.enqueue(jobs.notify, *args, _dispatch_options=options, **kwargs)
 
     assert waiting() == []
 
@@ -164,7 +163,7 @@ def test_task_run_in_place_gives_its_id_to_no_other(jobs: ModuleType, django_q_e
     assert task["id"] != intent.id.replace("-", "")
 
 
-def test_what_is_queued_past_airlock_has_an_id_of_its_own(jobs: ModuleType, django_q_executor: Any, waiting: Any) -> None:
+def test_what_others_queue_has_an_id_of_its_own(jobs: ModuleType, django_q_executor: Any, waiting: Any) -> None:
     from django_q.tasks import async_task
 
     with airlock.scope(executor=django_q_executor):

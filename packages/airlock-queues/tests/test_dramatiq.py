@@ -129,9 +129,8 @@ def test_delay_is_in_milliseconds_or_a_timedelta(
 def test_what_no_worker_could_run_raises_at_the_call(
     jobs: ModuleType, client: redis.Redis, args: tuple[Any, ...], options: dict[str, Any], message: str
 ) -> None:
-    with airlock.scope(executor=dramatiq_executor):
-        with pytest.raises(TypeError, match=message):
-            airlock.enqueue(jobs.notify, *args, _dispatch_options=options)
+    with airlock.scope(executor=dramatiq_executor), pytest.raises(TypeError, match=message):
+        airlock.enqueue(jobs.notify, *args, _dispatch_options=options)
 
     assert client.dbsize() == 0
 

@@ -92,9 +92,8 @@ def test_options_are_those_of_huey(jobs: ModuleType) -> None:
 def test_what_no_worker_could_run_raises_at_the_call(
     jobs: ModuleType, args: tuple[Any, ...], options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    with airlock.scope(executor=huey_executor):
-        with pytest.raises(error, match=message):
-            airlock.enqueue(jobs.notify, *args, _dispatch_options=options)
+    with airlock.scope(executor=huey_executor), pytest.raises(error, match=message):
+        airlock.enqueue(jobs.notify, *args, _dispatch_options=options)
 
     assert len(jobs.huey) == 0
 

@@ -10,12 +10,12 @@ import pytest
 import redis
 import redis.backoff
 import redis.retry
-from processes import free_port
 from rq import Queue, Retry
 from rq.job import Job
 
 import airlock
 from airlock.integrations.executors.rq import AirlockJob, RQExecutor
+from processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,9 +46,7 @@ def test_intent_becomes_a_job_with_its_id(jobs: ModuleType, run_all: Callable[[]
     assert told() == [["notify", intent.id, "hello"]]
 
 
-def test_only_the_attempt_that_succeeds_has_effects(
-    jobs: ModuleType, run_all: Callable[[], None], told: Any
-) -> None:
+def test_only_the_attempt_that_succeeds_has_effects(jobs: ModuleType, run_all: Callable[[], None], told: Any) -> None:
     run_all()
 
     with airlock.scope(executor=jobs.executor):
@@ -124,9 +122,8 @@ def test_dotted_path_becomes_a_job(jobs: ModuleType) -> None:
 def test_what_no_worker_could_run_raises_at_the_call(
     jobs: ModuleType, args: tuple[Any, ...], options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    with airlock.scope(executor=jobs.executor):
-        with pytest.raises(error, match=message):
-            airlock.enqueue(jobs.notify, *args, _dispatch_options=options)
+    with airlock.scope(executor=jobs.executor), pytest.raises(error, match=message):
+        airlock.enqueue(jobs.notify, *args, _dispatch_options=options)
 
     assert jobs.client.dbsize() == 0
 

@@ -1,8 +1,9 @@
 """Tasks of Django-Q2."""
 
+from telling import attempt, tell
+
 import airlock
 from airlock.integrations.executors.django_q import airlock_task
-from telling import attempt, tell
 
 
 def notify(text, urgent=False):

@@ -2,12 +2,13 @@
 
 import os
 
-import airlock
 import dramatiq
-from airlock.integrations.executors.dramatiq import AirlockActor
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import AsyncIO, CurrentMessage
 from telling import attempt, tell
+
+import airlock
+from airlock.integrations.executors.dramatiq import AirlockActor
 
 broker = RedisBroker(url=os.environ["AIRLOCK_TEST_QUEUES"])
 broker.add_middleware(AsyncIO())

@@ -2,10 +2,11 @@
 
 import os
 
-import airlock
-from airlock.integrations.executors.huey import airlock_task
 from huey import RedisHuey, RetryTask
 from telling import attempt, tell
+
+import airlock
+from airlock.integrations.executors.huey import airlock_task
 
 huey = RedisHuey(url=os.environ["AIRLOCK_TEST_QUEUES"])
 

@@ -1,9 +1,10 @@
 """Jobs of RQ."""
 
-import airlock
-from airlock.integrations.executors.rq import RQExecutor
 from rq import Queue, Retry, get_current_job
 from telling import attempt, client, tell
+
+import airlock
+from airlock.integrations.executors.rq import RQExecutor
 
 default = Queue(connection=client)
 low = Queue("low", connection=client)

@@ -15,7 +15,7 @@ from airlock.integrations.executors.sync import sync_executor
 
 # isort: split
 import airlock
-import airlock.integrations.django  # noqa: F401 - makes the setting and the transactions known
+import airlock.integrations.django
 
 if TYPE_CHECKING:
     from collections.abc import Callable

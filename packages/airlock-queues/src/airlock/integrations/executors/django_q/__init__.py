@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 # First of our modules, as it tells Airlock from other projects, and says so.
-import airlock.integrations.executors.sync  # noqa: F401
+import airlock.integrations.executors.sync
 
 # isort: split
 from django.dispatch import receiver
@@ -32,9 +32,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 #: What `async_task` takes for itself. It drops any other option, and takes these out of a task's own arguments.
-OPTIONS = frozenset(
-    "ack_failure broker cached chain cluster group hook iter_cached iter_count save sync task_name timeout".split()
-)
+OPTIONS = {"ack_failure", "broker", "cached", "chain", "cluster", "group", "hook", "iter_cached", "iter_count", "save"}
+OPTIONS |= {"sync", "task_name", "timeout"}
 
 _id_to_give: ContextVar[str | None] = ContextVar("airlock_django_q_id", default=None)
 

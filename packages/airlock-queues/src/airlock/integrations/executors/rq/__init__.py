@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 # First of our modules, as it tells Airlock from other projects, and says so.
-import airlock.integrations.executors.sync  # noqa: F401
+import airlock.integrations.executors.sync
 
 # isort: split
 from rq import Queue, Retry
@@ -74,8 +75,7 @@ class RQExecutor:
         queue.create_job(intent.task, intent.args, dict(intent.kwargs)).data  # noqa: B018 - serialised when it is read
 
     def __call__(self, intent: Intent, /) -> None:
-        queue, options = self._queue_and_options(intent)
-        queue.enqueue_call(**options)
+        self._put(intent)
 
     def dispatch_many(self, intents: Sequence[Intent], /) -> list[Outcome]:
         """Put the first intents that go to the same queue there in one transaction, at most 1000.
@@ -89,9 +89,8 @@ class RQExecutor:
         outcomes: list[Outcome] = []
         with queue.connection.pipeline() as pipeline:
             for intent in takewhile(lambda intent: self._shared_queue(intent) is queue, intents[:MAX_JOBS]):
-                options = {**self._queue_and_options(intent)[1], "pipeline": pipeline}
                 try:
-                    run_in_context(intent, lambda: queue.enqueue_call(**options))
+                    run_in_context(intent, self._put, intent, pipeline)
                 except Exception as error:
                     outcomes.append(error)
                     break
@@ -101,6 +100,10 @@ class RQExecutor:
             except BaseException as error:
                 return [outcome or OutcomeUnknown(error) for outcome in outcomes]
         return outcomes
+
+    def _put(self, intent: Intent, pipeline: Any = None) -> None:
+        queue, options = self._queue_and_options(intent)
+        queue.enqueue_call(**{"pipeline": pipeline, **options})
 
     def _queue_and_options(self, intent: Intent) -> tuple[Queue, dict[str, Any]]:
         """The queue, and what to call its `enqueue_call` with."""
@@ -132,20 +135,13 @@ class AirlockJob(Job):
         """As in RQ, whose worker calls it."""
         is_configured = airlock.get_configuration().executor is not None
         executor = None if is_configured else RQExecutor(Queue(self.origin, connection=self.connection))
-        try:
-            with airlock.scope(executor=executor) as scope:
-                result = super().perform()
-                if isinstance(result, Retry):
-                    scope.discard_reason = "the job asked for a retry"
-                    raise _RetryAskedForError(result)
-                return result
-        except _RetryAskedForError as asked:
-            return asked.retry
+        result = None
+        with suppress(_RetryAskedForError), airlock.scope(executor=executor):
+            result = super().perform()
+            if isinstance(result, Retry):
+                raise _RetryAskedForError
+        return result
 
 
 class _RetryAskedForError(Exception):
     """Leaves the scope of a run that returned a `Retry`."""
-
-    def __init__(self, retry: Retry) -> None:
-        super().__init__(retry)
-        self.retry = retry
