@@ -183,13 +183,14 @@ def queues(session: nox.Session) -> None:
 def lowest(session: nox.Session, name: str) -> None:
     """Test each package with the lowest version it allows of everything it depends on, airlock-core included."""
     package = {"celery": CELERY, "django": DJANGO, "outbox": OUTBOX, "queues": QUEUES}[name]
+    needed = extras(package) if package is QUEUES else []
     wheels = build_wheels(session)
     session.install(
         *group(name),
         f"{package.name} @ {wheels[package].as_uri()}",
         *(
             f"{requirement.name}=={lowest_version(requirement)}"
-            for requirement in [*dependencies(package), *map(Requirement, extras(package))]
+            for requirement in [*dependencies(package), *map(Requirement, needed)]
         ),
         *(DRIVERS if package in (CELERY, OUTBOX) else []),
         "--find-links",

@@ -1,22 +1,23 @@
 """Tasks that print what they do, and a program that enqueues them."""
 
+import sys
+
 import django
 from django.core.management import call_command
 from django.db import transaction
-from django_tasks_db.compat import BaseTaskBackend
 
 import airlock
 from airlock.integrations.executors.django_tasks import airlock_task, django_tasks_executor
 
-if "django.tasks" in BaseTaskBackend.__module__:
+try:
     from django.tasks import task
-else:
+except ModuleNotFoundError:
     from django_tasks import task
 
 
 @task
 def notify(text):
-    print("notify", text)
+    sys.stdout.write(f"notify {text}\n")
 
 
 @task
