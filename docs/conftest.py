@@ -47,9 +47,20 @@ EXAMPLES = Path(__file__).parent / "examples"
 
 #: Which pages are about which kind of project: those in `examples`, by name.
 PAGES = {
-    "plain": ["index", "installation", "quickstart", "policies", "nesting", "testing", "extending", "api", "changelog"],
+    "plain": [
+        "index",
+        "installation",
+        "quickstart",
+        "policies",
+        "nesting",
+        "observing",
+        "testing",
+        "extending",
+        "api",
+        "changelog",
+    ],
     "celery": ["celery", "task-wrapper", "celery-outcomes", "migration"],
-    "django": ["django", "comparison"],
+    "django": ["django", "toolbar", "comparison"],
     "outbox": ["outbox", "outbox-operations", "outbox-crash-test"],
 }
 

@@ -41,6 +41,7 @@ def test_picture_of_the_demo_has_each_step_and_each_outcome() -> None:
     assert expected - texts("demo.svg") == set()
 
 
+# Those of the toolbar: tests-integration/test_toolbar.py.
 @pytest.mark.parametrize("picture", ["demo.svg", "path.svg"])
 def test_picture_has_colours_for_dark_pages(picture: str) -> None:
     source = (PICTURES / picture).read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,9 +15,10 @@ from browser import contrast, every, one
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from processes import Process
+
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +113,15 @@ def test_panel_says_what_the_outbox_has_left_to_the_relay(chromium: Any, site_wi
 
     assert shown["send_confirmation"] == "stored: left to the relay: its task is paused"
     assert shown["reserve_parcel"].startswith("rolled back with the savepoint s")
+
+
+def test_picture_in_the_docs_is_of_what_is_shown(chromium: Any, site: str) -> None:
+    def without_numbers(text: str) -> str:
+        return re.sub(r"\bs\d+_x\d+", "s1_x1", text)
+
+    described = without_numbers((DOCS / "toolbar.md").read_text())
+    shown = outcomes(toolbar_picture.open_panel(chromium, site, 1280, "light"))
+
+    assert len(shown) == 4
+    for name, outcome in shown.items():
+        assert f"{name}: {without_numbers(outcome)}." in described

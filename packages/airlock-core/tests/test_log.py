@@ -1,8 +1,12 @@
 """What the log says about intents that did not go out, and failures that are logged instead of raised."""
 
+import io
+import json
 import logging
 
 import pytest
+import structlog
+from pythonjsonlogger.json import JsonFormatter
 
 import airlock
 
@@ -170,3 +174,46 @@ def test_an_unknown_outcome_is_logged_as_such(log, left_with):
     left_with(1, 2, _cls=Logging, executor=Loses()).flush()
     assert len(log.messages) == 2
     assert log.messages[0].endswith("enqueued at views.py:1) may or may not have been dispatched: nobody can tell")
+
+
+# What structured logs make of it
+
+
+def lines_of(formatter, stream):
+    """Log through a formatter to a stream, and read the lines back."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    logger = logging.getLogger("airlock")
+    logger.addHandler(handler)
+    level = logger.level
+    logger.setLevel(logging.DEBUG)
+    try:
+        with airlock.scope(airlock.BlockTasks({"float"})):
+            intent = airlock.enqueue(int, _origin="views.py:1")
+            airlock.enqueue(float)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    return intent, [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("formatter", ["structlog", "python-json-logger"])
+def test_a_json_formatter_gets_the_facts(formatter):
+    formatters = {
+        "structlog": structlog.stdlib.ProcessorFormatter(
+            processors=[
+                structlog.stdlib.ExtraAdder(),
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ]
+        ),
+        "python-json-logger": JsonFormatter(),
+    }
+    intent, lines = lines_of(formatters[formatter], io.StringIO())
+    (dispatched,) = [line for line in lines if line["airlock_event"] == "dispatched"]
+    (withheld,) = [line for line in lines if line["airlock_event"] == "withheld"]
+    facts = {"airlock_event": "dispatched", "intent_id": intent.id, "task": "builtins.int", "origin": "views.py:1"}
+    assert facts.items() <= dispatched.items()
+    assert dispatched["reason"] is None
+    assert dispatched["scope"] == withheld["scope"]
+    assert [(facts["task"], facts["airlock_event"]) for facts in withheld["intents"]] == [("builtins.float", "dropped")]

@@ -162,7 +162,7 @@ def test_worker_process_has_the_effects_of_runs_that_succeed(tmp_path):
         done = subprocess.run(command, cwd=project, env=environment, check=True, capture_output=True, text=True)
         return [line for line in done.stdout.splitlines() if line.startswith("notify ")]
 
-    assert python("tasks_jobs") == []
+    assert python("tasks_enqueue") == []
     assert python("django", "db_worker", "--batch") == [
         "notify order 2",
         "notify order 4",
