@@ -1,6 +1,7 @@
 """Programs that enqueue with OpenTelemetry, for test_opentelemetry.py: `python -m telemetry enqueue 3`.
 
-The task is that of `third_party`, whose worker is instrumented, too. With an outbox, the settings are those of `relayed`.
+The task is that of `third_party`, whose worker is instrumented, too. With an outbox, the settings are those of
+`relayed`.
 """
 
 from __future__ import annotations
