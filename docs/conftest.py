@@ -74,7 +74,7 @@ FIXTURES = {
     "django": ["django_project"],
     "outbox": ["outbox_project"],
     "queues": ["queues_project"],
-    "queues-django": ["queues_django_project"],
+    "queues-django": ["django_project"],
 }
 
 #: Which of those in `examples` such a project is, if it is not the one of that name.
@@ -263,14 +263,6 @@ def queues_project(own_redis: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.setenv("REDIS_URL", own_redis)
     with without_django(), project("queues"):
         yield
-
-
-@pytest.fixture
-def queues_django_project(django_project: None) -> Iterator[None]:
-    """The Django project, with other queues."""
-    with project("django"):
-        yield
-    airlock.reset_configuration()
 
 
 @pytest.fixture
