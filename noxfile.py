@@ -203,7 +203,11 @@ def lowest(session: nox.Session, name: str) -> None:
 def integration(session: nox.Session) -> None:
     """Test the packages together, installed from wheels, on real databases, brokers, workers and servers."""
     wheels = build_wheels(session)
-    session.install(*group("integration"), *(f"{package.name} @ {wheel.as_uri()}" for package, wheel in wheels.items()))
+    session.install(
+        *group("integration"),
+        *(f"{package.name} @ {wheel.as_uri()}" for package, wheel in wheels.items()),
+        *extras(QUEUES),
+    )
     # Whether distributions join up is for the session `build`, which has an environment of its own for each case.
     run_pytest(session, "tests-integration", "--ignore=tests-integration/test_packaging.py", measured="integration")
 
@@ -211,7 +215,7 @@ def integration(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the site, and run every snippet in it."""
-    session.install(*group("docs"), *editable(OUTBOX))
+    session.install(*group("docs"), *editable(OUTBOX), "-e", str(QUEUES), *extras(QUEUES))
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
     run_pytest(session, "docs", "--dist=loadfile")
 

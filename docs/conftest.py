@@ -30,11 +30,11 @@ from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.abstract.codeblock import AbstractCodeBlockParser
 from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 from sybil.parsers.myst.lexers import DirectiveInPercentCommentLexer
-from own_brokers import OwnRedis
 from sybil.sybil import SybilCollection
 
 import airlock
 from airlock.integrations.celery import uninstall_global_intercept
+from own_brokers import OwnRedis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -259,7 +259,7 @@ def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def queues_project(own_redis: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The project with other queues, on a Redis."""
+    """The project with other queues, on a Redis that keeps what waits from snippet to snippet."""
     monkeypatch.setenv("REDIS_URL", own_redis)
     with without_django(), project("queues"):
         yield

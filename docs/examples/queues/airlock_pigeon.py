@@ -6,6 +6,7 @@ import inspect
 import airlock
 from airlock import OutcomeUnknown
 from airlock.ext import run_in_context
+
 from pigeon import Job, Loft
 
 

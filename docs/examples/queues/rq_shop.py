@@ -10,6 +10,7 @@ executor = RQExecutor(
     Queue("default", connection=connection),
     Queue("mail", connection=connection),
 )
+airlock.configure(executor=executor)
 
 mailbox: list[str] = []  # stands for the mail server
 

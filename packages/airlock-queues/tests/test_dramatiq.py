@@ -135,12 +135,11 @@ def test_what_no_worker_could_run_raises_at_the_call(
     assert client.dbsize() == 0
 
 
-def test_groups_and_pipelines_are_run(jobs: ModuleType, waiting: Callable[..., Any]) -> None:
+def test_groups_and_pipelines_run_when_the_scope_flushes(jobs: ModuleType, waiting: Callable[..., Any]) -> None:
     with airlock.scope(executor=dramatiq_executor):
-        airlock.enqueue(dramatiq.group([jobs.notify.message("a"), jobs.notify.message("b")]))
-        airlock.enqueue(jobs.notify.message("c") | jobs.last.message())
-        with pytest.raises(TypeError, match="its messages have theirs"):
-            airlock.enqueue(jobs.notify.message("d") | jobs.last.message(), 1)
+        airlock.enqueue(dramatiq.group([jobs.notify.message("a"), jobs.notify.message("b")]).run)
+        airlock.enqueue((jobs.notify.message("c") | jobs.last.message()).run, delay=None)
+        assert waiting() == []
 
     assert [message.args for message in waiting()] == [("a",), ("b",), ("c",)]
 

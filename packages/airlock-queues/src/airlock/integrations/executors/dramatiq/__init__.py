@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from airlock.integrations.executors.sync import sync_executor
 
 # isort: split
-from dramatiq import Actor, Message, group, pipeline
+from dramatiq import Actor, Message
 
 import airlock
 
@@ -26,18 +26,13 @@ R = TypeVar("R")
 class DramatiqExecutor:
     """Sends the intent's actor a message; the id of the intent becomes the id of the message.
 
-    It takes actors; groups and pipelines, which it runs, and whose messages have ids of their own; and any other
-    callable, which it calls in place. Dispatch options are those of `send_with_options`; for groups and pipelines, of
-    `run`.
+    It takes actors, and any other callable, which it calls in place, such as the `run` of a group or a pipeline.
+    Dispatch options are those of `send_with_options`.
 
     Raises:
         dramatiq.errors.ConnectionError: if the broker cannot be reached.
         Exception: whatever else the broker, or a callable, raises.
     """
-
-    def accepts(self, task: object) -> bool:
-        """A group or a pipeline, besides callables."""
-        return isinstance(task, group | pipeline)
 
     def check(self, intent: Intent, /) -> None:
         """Refuse what the actor could not be called with.
@@ -49,15 +44,11 @@ class DramatiqExecutor:
             inspect.signature(intent.task.fn).bind(*intent.args, **intent.kwargs)
             message, _ = _message_of(intent)
             message.encode()
-        elif self.accepts(intent.task) and (intent.args or intent.kwargs):
-            raise TypeError("A group or a pipeline takes no arguments: its messages have theirs.")
 
     def __call__(self, intent: Intent, /) -> None:
         if isinstance(intent.task, Actor):
             message, delay = _message_of(intent)
             intent.task.broker.enqueue(message, delay=delay)
-        elif self.accepts(intent.task):
-            intent.task.run(**intent.dispatch_options)
         else:
             sync_executor(intent)
 
