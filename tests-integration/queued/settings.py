@@ -12,4 +12,4 @@ AIRLOCK = {
     "SCOPE": "airlock.integrations.outbox.OutboxScope",
     "EXECUTOR": os.environ["AIRLOCK_TEST_EXECUTOR"],
 }
-Q_CLUSTER = {"name": "queued", "redis": os.environ["AIRLOCK_TEST_QUEUES"]}
+Q_CLUSTER = {"name": "queued", "redis": os.environ["AIRLOCK_TEST_QUEUES"], "timeout": 30, "retry": 60}

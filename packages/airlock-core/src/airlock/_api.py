@@ -90,7 +90,8 @@ def enqueue(
     of the context variables of this call.
 
     Args:
-        task: a callable, or what the executor takes besides: with Celery, tasks, signatures and task names.
+        task: a callable, or what the executor takes besides: with Celery, tasks, signatures and task names, and with
+            Django's tasks, those.
         *args: positional arguments for the task.
         _name: a name for people and policies, instead of the task's own.
         _origin: where this was asked for, instead of what `capture_origin` finds.
@@ -98,7 +99,7 @@ def enqueue(
         **kwargs: keyword arguments for the task.
 
     Returns:
-        The intent. Its `id` is known at once, and is the task's id in Celery.
+        The intent. Its `id` is known at once, and is the task's id in Celery and other queues.
 
     Raises:
         NoScopeError: outside of any scope.
