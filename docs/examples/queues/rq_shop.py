@@ -20,9 +20,7 @@ def send_confirmation(order_id):
 
 
 def process_order(order_id):
-    airlock.enqueue(
-        send_confirmation, order_id, _dispatch_options={"queue": "mail"}
-    )
+    airlock.enqueue(send_confirmation, order_id, _dispatch_options={"queue": "mail"})
     charge(order_id)
 
 
