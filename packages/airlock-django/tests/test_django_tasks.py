@@ -148,6 +148,15 @@ def test_boundary_above_the_task_is_refused(library):
         airlock_task(library.task(notify))
 
 
+def test_import_without_any_tasks_says_what_to_install(monkeypatch):
+    for name in ["django.tasks", "django_tasks", "django_tasks.base"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "airlock.integrations.executors.django_tasks")
+
+    with pytest.raises(ImportError, match="pip install django-tasks"):
+        importlib.import_module("airlock.integrations.executors.django_tasks")
+
+
 def test_worker_process_has_the_effects_of_runs_that_succeed(tmp_path):
     pytest.importorskip("django_tasks_db")
     environment = {

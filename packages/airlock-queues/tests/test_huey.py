@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from huey.exceptions import TaskTimeout
 
 import airlock
 from airlock.integrations.executors.huey import airlock_task, huey_executor
@@ -109,6 +110,20 @@ def test_other_callables_are_called_in_place() -> None:
         airlock.enqueue(done.append, 1)
 
     assert done == [1]
+
+
+class LoggingScope(airlock.Scope):
+    dispatch_errors = "log"
+
+
+def test_time_limit_of_a_task_interrupts_a_flush() -> None:
+    def interrupted(intent: airlock.Intent) -> None:
+        raise TaskTimeout
+
+    with pytest.raises(TaskTimeout), airlock.scope(_cls=LoggingScope, executor=interrupted) as scope:
+        intents = [airlock.enqueue(print, number) for number in range(2)]
+
+    assert scope.unknown_intents == intents[:1]
 
 
 def test_policies_know_a_task_by_its_import_path(jobs: ModuleType) -> None:

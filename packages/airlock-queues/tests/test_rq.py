@@ -11,7 +11,9 @@ import redis
 import redis.backoff
 import redis.retry
 from rq import Queue, Retry
-from rq.job import Job
+from rq.job import Job, JobStatus
+from rq.serializers import JSONSerializer
+from rq.timeouts import JobTimeoutException
 
 import airlock
 from airlock.integrations.executors.rq import AirlockJob, RQExecutor
@@ -74,6 +76,17 @@ def test_follow_ups_go_through_the_configured_executor(jobs: ModuleType) -> None
     assert [intent.name for intent in followed] == ["notify", "last"]
 
 
+def test_follow_ups_are_serialised_as_the_job_was(jobs: ModuleType) -> None:
+    job = AirlockJob.create(
+        jobs.order, (1, 1), connection=jobs.client, origin="json", serializer=JSONSerializer, status=JobStatus.STARTED
+    )
+
+    job.perform()
+
+    queue = Queue("json", connection=jobs.client, serializer=JSONSerializer)
+    assert [job.args for job in queue.jobs] == [["order 1, attempt 1"], []]
+
+
 def test_discarded_intents_reach_no_queue(jobs: ModuleType) -> None:
     with pytest.raises(ValueError, match="declined"), airlock.scope(executor=jobs.executor):
         airlock.enqueue(jobs.notify, "hello")
@@ -128,20 +141,21 @@ def test_what_no_worker_could_run_raises_at_the_call(
     assert jobs.client.dbsize() == 0
 
 
-def test_flush_is_one_transaction_of_redis(jobs: ModuleType) -> None:
+@pytest.mark.parametrize(("count", "transactions"), [(5, 1), (1500, 2)])
+def test_at_most_a_thousand_jobs_go_in_one_transaction(jobs: ModuleType, count: int, transactions: int) -> None:
     jobs.default.get_redis_server_version()  # asked for once, and by RQ itself
 
     with jobs.client.monitor() as monitor:
         with airlock.scope(executor=jobs.executor):
-            for number in range(5):
+            for number in range(count):
                 airlock.enqueue(jobs.notify, number)
         jobs.client.echo("flushed")
         commands = []
         while "ECHO" not in (command := monitor.next_command()["command"]):
             commands.append(command)
 
-    assert [command for command in commands if command in ("MULTI", "EXEC")] == ["MULTI", "EXEC"]
-    assert [job.args for job in jobs.default.jobs] == [(0,), (1,), (2,), (3,), (4,)]
+    assert [command for command in commands if command == "EXEC"] == ["EXEC"] * transactions
+    assert [job.args for job in jobs.default.jobs] == [(number,) for number in range(count)]
 
 
 def test_dependent_job_waits_for_the_one_before_it(jobs: ModuleType, run_all: Callable[[], None], told: Any) -> None:
@@ -191,6 +205,20 @@ def test_nobody_can_tell_what_became_of_a_transaction_that_failed(jobs: ModuleTy
         intents = [airlock.enqueue(jobs.notify, number) for number in range(3)]
 
     assert scope.unknown_intents == intents
+
+
+class LoggingScope(airlock.Scope):
+    dispatch_errors = "log"
+
+
+def test_time_limit_of_a_job_interrupts_a_flush() -> None:
+    def interrupted(intent: airlock.Intent) -> None:
+        raise JobTimeoutException
+
+    with pytest.raises(JobTimeoutException), airlock.scope(_cls=LoggingScope, executor=interrupted) as scope:
+        intents = [airlock.enqueue(print, number) for number in range(2)]
+
+    assert scope.unknown_intents == intents[:1]
 
 
 def test_policies_know_a_job_by_its_import_path(jobs: ModuleType) -> None:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DjangoQExecutor", "airlock_task", "django_q_executor"]
 
-P = ParamSpec("P")
-R = TypeVar("R")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 #: What `async_task` takes for itself. It drops any other option, and takes these out of a task's own arguments.
 OPTIONS = {"ack_failure", "broker", "cached", "chain", "cluster", "group", "hook", "iter_cached", "iter_count", "save"}
@@ -89,7 +89,7 @@ def _give_id(task: dict[str, Any], **_: object) -> None:
 django_q_executor = DjangoQExecutor()
 
 
-def airlock_task(function: Callable[P, R]) -> Callable[P, R]:
+def airlock_task(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Run a task in a scope: what it enqueues goes out if the run succeeds, and only then.
 
         @airlock_task
@@ -100,7 +100,7 @@ def airlock_task(function: Callable[P, R]) -> Callable[P, R]:
     """
 
     @functools.wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         is_configured = airlock.get_configuration().executor is not None
         with airlock.scope(executor=None if is_configured else django_q_executor):
             return function(*args, **kwargs)

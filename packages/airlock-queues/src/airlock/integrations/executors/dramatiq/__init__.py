@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AirlockActor", "DramatiqExecutor", "dramatiq_executor"]
 
-P = ParamSpec("P")
-R = TypeVar("R")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 class DramatiqExecutor:
@@ -69,7 +69,7 @@ def _message_of(intent: Intent) -> tuple[Message[Any], int | None]:
 dramatiq_executor = DramatiqExecutor()
 
 
-class AirlockActor(Actor[P, R]):
+class AirlockActor(Actor[_P, _R]):
     """An actor with a scope around each run: what it enqueues goes out if the run succeeds, and only then.
 
         @dramatiq.actor(actor_class=AirlockActor, max_retries=3)
@@ -81,7 +81,7 @@ class AirlockActor(Actor[P, R]):
 
     # Around the call, and not in a middleware: if the effects cannot go out, the run has failed, and is retried. What
     # a middleware raises after a run is only logged.
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """As in Dramatiq, whose worker calls it."""
         is_configured = airlock.get_configuration().executor is not None
         with airlock.scope(executor=None if is_configured else dramatiq_executor):

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HueyExecutor", "airlock_task", "huey_executor"]
 
-P = ParamSpec("P")
-R = TypeVar("R")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 register_interruption(TaskTimeout)
 
@@ -73,7 +73,7 @@ def _options_of(intent: Intent) -> dict[str, Any]:
 huey_executor = HueyExecutor()
 
 
-def airlock_task(function: Callable[P, R]) -> Callable[P, R]:
+def airlock_task(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Run a task in a scope: what it enqueues goes out if the run succeeds, and only then.
 
         @huey.task(retries=3)
@@ -90,7 +90,7 @@ def airlock_task(function: Callable[P, R]) -> Callable[P, R]:
         raise TypeError("Put @airlock_task below @huey.task(), right above the function.")
 
     @functools.wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         is_configured = airlock.get_configuration().executor is not None
         with airlock.scope(executor=None if is_configured else huey_executor):
             return function(*args, **kwargs)

@@ -134,9 +134,9 @@ class AirlockJob(Job):
     def perform(self) -> Any:
         """As in RQ, whose worker calls it."""
         is_configured = airlock.get_configuration().executor is not None
-        executor = None if is_configured else RQExecutor(Queue(self.origin, connection=self.connection))
+        queue = Queue(self.origin, connection=self.connection, serializer=self.serializer)
         result = None
-        with suppress(_RetryAskedForError), airlock.scope(executor=executor):
+        with suppress(_RetryAskedForError), airlock.scope(executor=None if is_configured else RQExecutor(queue)):
             result = super().perform()
             if isinstance(result, Retry):
                 raise _RetryAskedForError
