@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import pyperf
 
 import airlock
+from airlock.ext import subscribe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -116,6 +117,18 @@ def enqueue_and_flush(loops: int) -> float:
             for _ in repeat(None, BATCH):
                 airlock.enqueue(task, 7, retry=True)
     return process_time() - started
+
+
+def told(events: object) -> None:
+    """A listener that does nothing."""
+
+
+def enqueue_and_flush_heard(loops: int) -> float:
+    end = subscribe(told)
+    try:
+        return enqueue_and_flush(loops)
+    finally:
+        end()
 
 
 # -- An empty scope ------------------------------------------------------------------------------------------------
@@ -410,6 +423,7 @@ def in_django(databases: int, flushes: bool) -> Iterator[Comparison]:
 COMPARISONS = [
     Comparison("enqueue and flush, per intent", record_and_call, enqueue_and_flush, BATCH, reach=1.2),
     Comparison("  beside objects without a context", record_without_context_and_call, enqueue_and_flush, BATCH),
+    Comparison("  heard, beside not heard", enqueue_and_flush, enqueue_and_flush_heard, BATCH),
     Comparison("an empty scope", bare_class, empty_scope, reach=2.5),
     Comparison("  beside a class with slots", bare_class_with_slots, empty_scope),
     Comparison("  beside contextlib.contextmanager", bare_generator, empty_scope),

@@ -21,6 +21,7 @@ ON_OUTBOX = ["shop.tests.test_checkout", "shop.tests.test_effects"]
         ("celery", PYTEST),
         ("django", ["manage.py", "test", "--settings=config.test_settings"]),
         ("django", ["manage.py", "test", "--settings=config.outbox_test_settings", *ON_OUTBOX]),
+        ("django", [*PYTEST[:-1], "--ds=config.test_settings", "shop/tests/test_with_pytest.py"]),
         ("integration", PYTEST),
     ],
 )

@@ -17,6 +17,7 @@ from django.utils.module_loading import import_string
 import airlock
 from airlock.integrations.django import AirlockMiddleware
 from airlock.integrations.outbox import OutboxScope, status
+from airlock.testing import collect_effects
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,7 @@ def snippets(readme: str) -> list[str]:
 
 def executed(snippet: str, **given: Any) -> dict[str, Any]:
     """What a snippet has defined, beside what was given to it."""
-    given = {"__name__": "project", **given}
+    given = {**given, "__name__": "project"}
     exec(snippet, given)
     return given
 
@@ -157,11 +158,16 @@ def test_view_of_the_readme_is_silent_if_its_transaction_is_rolled_back(capsys: 
 
 @pytest.mark.usefixtures("plain_project")
 def test_readme_of_core_shows_an_effect(capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = snippets("packages/airlock-core/README.md")
+    example, test = snippets("packages/airlock-core/README.md")
 
-    executed(example)
+    defined = executed(example)
 
     assert capsys.readouterr().out == "pack order 42\n"
+
+    with collect_effects() as effects:
+        executed(test, **defined)["test_order_is_packed"](effects)
+
+    assert capsys.readouterr().out == ""
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -111,3 +113,49 @@ def test_the_executor_of_the_setting_wins_over_that_of_celery(start_django_order
     sent = place(orders, "succeeds")
 
     assert sent == [f"by the project's executor: {told}" for told in ("before", "in the transaction", "after")]
+
+
+BYPASSES = """
+import django
+from django.conf import settings
+
+settings.configure(
+    AIRLOCK={"BYPASS": "raise"},
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    INSTALLED_APPS=["airlock.integrations.django"],
+)
+django.setup()
+
+import airlock
+from celery import Celery
+from django.db.transaction import atomic
+from kombu.exceptions import EncodeError
+
+app = Celery("shop", broker="memory://")
+
+
+@app.task(name="notify")
+def notify(): ...
+
+
+def place(boundary):
+    with boundary:
+        notify.delay()
+
+
+notify.delay()
+for boundary, where in ((atomic(), "an open transaction"), (airlock.scope(), "a DjangoScope")):
+    try:
+        place(boundary)
+    except EncodeError as error:
+        assert f"notify was published directly at <string>:26, inside {where}" in str(error), error
+    else:
+        raise AssertionError(where)
+with airlock.scope(), atomic():
+    airlock.enqueue(notify)
+"""
+
+
+def test_the_setting_finds_what_is_published_directly() -> None:
+    done = subprocess.run([sys.executable, "-c", BYPASSES], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

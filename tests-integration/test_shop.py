@@ -44,11 +44,9 @@ def test_demo_fails_when_an_effect_does_not_wait_for_its_request(tmp_path: Path)
 
 
 def test_demo_fails_without_an_outbox(tmp_path: Path) -> None:
-    outbox = "from airlock.integrations.outbox import OutboxScope"
+    outbox, none = "airlock.integrations.outbox.OutboxScope", "airlock.integrations.django.DjangoScope"
 
-    demo = run_changed_demo(
-        tmp_path, "journal/scope.py", outbox, "from airlock.integrations.django import DjangoScope as OutboxScope"
-    )
+    demo = run_changed_demo(tmp_path, "shop/settings.py", outbox, none)
 
     assert demo.returncode == 1
     assert re.search(r"^302 .* a good order .* yes$", demo.stdout, re.MULTILINE)

@@ -3,6 +3,7 @@
 python demo.py          place some orders, print what happened, and compare it with what should happen.
                         The exit code is 0 if everything matches, otherwise 1.
 python demo.py serve    place the same orders, then leave the shop running for a browser.
+                        With --toolbar, its pages have the Django Debug Toolbar.
 """
 
 from __future__ import annotations
@@ -21,13 +22,17 @@ sys.dont_write_bytecode = True  # leave no files beside the sources
 def main() -> int:
     parser = argparse.ArgumentParser(description="The example shop of Airlock.")
     parser.add_argument("mode", nargs="?", choices=["serve"], help="leave the shop running for a browser")
-    mode = parser.parse_args().mode
+    parser.add_argument("--toolbar", action="store_true", help="with the Django Debug Toolbar, for `serve`")
+    given = parser.parse_args()
+    if given.toolbar and given.mode != "serve":
+        parser.error("--toolbar is for a browser: demo.py serve --toolbar")
+    mode = given.mode
 
     from embedded import open_shop
 
     sys.stdout.reconfigure(line_buffering=True)  # in a pipe too: somebody may be waiting for the address
     try:
-        with open_shop() as shop:
+        with open_shop(toolbar=given.toolbar) as shop:
             print(f"The shop is open at {shop.address}, with a Celery worker and {shop.broker} as the broker.")
             import scenario  # needs Django to be set up
 

@@ -8,11 +8,9 @@ from shop.settings import AIRLOCK, DATABASES, INSTALLED_APPS, MIDDLEWARE
 
 # The journal comes first, so that its templates can extend the shop's.
 INSTALLED_APPS = ["journal", *INSTALLED_APPS]
-MIDDLEWARE = [*MIDDLEWARE, "journal.scope.note_request"]
+MIDDLEWARE = ["journal.watch.watch_request", *MIDDLEWARE, "journal.watch.die_after_commit"]
 AIRLOCK = {
     **AIRLOCK,
-    "SCOPE": "journal.scope.JournaledScope",
-    "POLICY": "journal.scope.NoteTransactions",
     # Nobody wants to watch a demo for the usual five minutes until the relay takes over what a dead process has left.
     # And on a slow machine, it should not take over what is only slow.
     "OUTBOX": {"HOLD_SECONDS": 5, "FAST_PATH_SECONDS": 20},
@@ -20,6 +18,19 @@ AIRLOCK = {
 # The short hold, and messages in files.
 SILENCED_SYSTEM_CHECKS = ["airlock.outbox.W001", "airlock.outbox.W003"]
 ROOT_URLCONF = "journal.urls"
+
+if os.environ.get("SHOP_TOOLBAR"):  # `python demo.py serve --toolbar` sets this for its web server
+    DEBUG = True
+    INTERNAL_IPS = ["127.0.0.1"]
+    STATIC_URL = "/static/"
+    INSTALLED_APPS += ["django.contrib.staticfiles", "debug_toolbar"]
+    # Around the scope of a request, of which it shows the end.
+    MIDDLEWARE = ["debug_toolbar.middleware.DebugToolbarMiddleware", *MIDDLEWARE]
+    DEBUG_TOOLBAR_PANELS = [
+        "debug_toolbar.panels.history.HistoryPanel",
+        "airlock.integrations.django.toolbar.AirlockPanel",
+        "debug_toolbar.panels.sql.SQLPanel",
+    ]
 
 # embedded.py sets these environment variables.
 

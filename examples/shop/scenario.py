@@ -179,7 +179,7 @@ STEPS = [
         checkout(button="preview"),
         status="200",
         text="would come to <strong>98.00 €</strong>",
-        effects=nothing_sent("rolled back (with its transaction)"),
+        effects=nothing_sent("rolled back (with the transaction on 'default')"),
     ),
     Step(
         "a command, as a dry run",
@@ -187,7 +187,7 @@ STEPS = [
         resend("--dry-run", "ada@example.org"),
         status="exit 0",
         text="  send_confirmation(1)\n",
-        effects=[Effect("send_confirmation", "dropped (by a policy)")],
+        effects=[Effect("send_confirmation", "dropped (by a dry run)")],
     ),
     Step(
         "the same command, for real",
@@ -225,9 +225,9 @@ OUTAGE = Step(
 )
 
 # The lines of the printed table.
-HEADLINE = "{:<8}{:<79}{}"
-ROW = " " * 8 + "{:<23}{:<42}{}"
-RULE = "─" * 98
+HEADLINE = "{:<8}{:<85}{}"
+ROW = " " * 8 + "{:<23}{:<48}{}"
+RULE = "─" * 104
 
 
 def expected_world(shop: Shop) -> dict[str, int]:

@@ -4,31 +4,36 @@ import pytest
 import shop
 
 
-def test_order_is_confirmed_and_packed(effects):
-    shop.process(42)
+def test_order_is_confirmed_and_packed(airlock_effects):
+    with airlock.scope():
+        shop.process(42)
 
-    wanted = [str(intent) for intent in effects.intents]
-    assert wanted == ["send_confirmation(42)", "notify_warehouse(42)"]
-
-
-def test_confirmation_comes_first(effects):
-    shop.process(42)
-
-    first, *_ = effects.intents
-    assert first.task is shop.send_confirmation
-    assert first.args == (42,)
+    airlock_effects.assert_enqueued(shop.send_confirmation, 42)
+    airlock_effects.assert_enqueued(shop.notify_warehouse, order_id=42)
 
 
-def test_effects_do_what_they_should():
+def test_order_that_fails_has_no_effects(airlock_effects):
+    with pytest.raises(ValueError, match="declined"), airlock.scope():
+        shop.process(42)
+        raise ValueError("the card was declined")
+
+    airlock_effects.assert_nothing_enqueued()
+
+
+def test_import_of_old_orders_sends_no_confirmations(airlock_effects):
+    with airlock.scope(airlock.BlockTasks({"send_confirmation"})):
+        shop.process(42)
+
+    airlock_effects.assert_not_enqueued(shop.send_confirmation)
+    airlock_effects.assert_enqueued("notify_warehouse", 42)
+
+
+@pytest.mark.airlock(run=True)
+def test_warehouse_gets_the_order():
     with airlock.scope():
         shop.process(42)
 
     assert shop.warehouse == [42]
-
-
-def test_price_list_has_no_effects():
-    with airlock.scope(airlock.AssertNoEffects()):
-        shop.price_list()
 
 
 def test_order_outside_of_a_boundary_is_a_mistake():
@@ -37,10 +42,8 @@ def test_order_outside_of_a_boundary_is_a_mistake():
 
 
 @pytest.mark.asyncio
-async def test_async_code_is_in_the_scope_of_its_test(effects):
-    async def confirm():
+async def test_async_code_has_its_effects(airlock_effects):
+    async with airlock.scope():
         airlock.enqueue(shop.send_confirmation, 42)
 
-    await confirm()
-
-    assert len(effects.intents) == 1
+    airlock_effects.assert_enqueued(shop.send_confirmation, 42)

@@ -253,6 +253,21 @@ def test_what_another_process_has_enqueued_ends_below_the_current_span(traced):
     assert parked.status.description == "tried ten times"
 
 
+def test_what_a_relay_sends_is_a_send(traced):
+    tell([Event("relayed", airlock.Intent(send_email, id=number)) for number in ("7", "8")])
+    (send,) = traced.spans
+    assert (send.name, send.attributes["messaging.batch.message_count"]) == (f"send {EMAIL}", 2)
+    assert counted(traced) == {(EMAIL, "relayed"): 2}
+
+
+def test_what_is_left_to_the_relay_says_so_below_the_enqueue_call(traced):
+    with airlock.scope(executor=lambda intent: tell([Event("stored", intent, reason="left to the relay: it is slow")])):
+        airlock.enqueue(send_email, 7)
+    create, stored, _ = traced.spans
+    assert (stored.name, stored.parent) == (f"stored {EMAIL}", create.context)
+    assert stored.attributes["airlock.reason"] == "left to the relay: it is slow"
+
+
 def test_being_captured_is_no_end(traced):
     with airlock.scope(), airlock.scope():
         airlock.enqueue(send_email, 7)

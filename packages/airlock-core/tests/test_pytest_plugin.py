@@ -36,7 +36,8 @@ def run(pytester):
 
     def run(tests, *arguments):
         pytester.makepyfile(shop=SHOP, test_shop=f"from shop import *\n{tests}")
-        return pytester.runpytest("-p", "no:cacheprovider", *arguments)
+        quiet = ("-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function")
+        return pytester.runpytest(*quiet, *arguments)
 
     return run
 

@@ -9,6 +9,7 @@ import pytest
 
 import airlock
 from airlock import UsageError
+from airlock.ext import Event, tell
 from airlock.testing import Effects, EffectsMixin, collect_effects
 
 
@@ -226,6 +227,20 @@ def test_nothing_can_be_asserted(effects):
     with pytest.raises(AssertionError) as raised:
         effects.assert_nothing_enqueued()
     assert str(raised.value) == "This would have gone out:\n    notify(1), enqueued at shop.py:7"
+
+
+def test_a_call_that_should_not_be_there_is_shown(effects):
+    airlock.enqueue(notify, 1, _origin="shop.py:7")
+    with pytest.raises(AssertionError) as raised:
+        effects.assert_not_enqueued(notify)
+    assert str(raised.value) == "notify(...) would have gone out:\n    notify(1), enqueued at shop.py:7"
+
+
+def test_what_was_enqueued_before_does_not_count():
+    intent = airlock.Intent(notify, (1,))
+    with collect_effects() as effects:
+        tell([Event("relayed", intent)])
+        effects.assert_nothing_enqueued()
 
 
 # What they say

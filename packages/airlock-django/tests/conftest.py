@@ -29,6 +29,7 @@ def pytest_configure():
         INSTALLED_APPS=["django.contrib.sessions", "airlock.integrations.django"],
         MIDDLEWARE=["airlock.integrations.django.AirlockMiddleware"],
         ROOT_URLCONF=(),
+        STATIC_URL="/static/",  # which live servers serve
         USE_TZ=True,
     )
     django.setup()

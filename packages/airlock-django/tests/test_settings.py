@@ -227,6 +227,7 @@ BROKEN = {
     "scope kwargs: a list": ({"SCOPE_KWARGS": ["colour"]}, "airlock.E003", ["SCOPE_KWARGS"], ["dictionary"]),
     "scope kwargs: no names": ({"SCOPE_KWARGS": {1: 2}}, "airlock.E003", ["SCOPE_KWARGS"], ["dictionary"]),
     "carriers: no list": ({"CARRIERS": print}, "airlock.E003", ["CARRIERS"], ["list"]),
+    "bypass: a word": ({"BYPASS": "log"}, "airlock.E003", ["BYPASS", "log"], ["warn"]),
     "redactor: no callable": ({"REDACTOR": 42}, "airlock.E003", ["REDACTOR", "42"], ["callable"]),
     "carriers: a number": ({"CARRIERS": [42]}, "airlock.E003", ["CARRIERS", "42"], ["context manager"]),
     "dispatch errors: a word": ({"DISPATCH_ERRORS": "stop"}, "airlock.E003", ["DISPATCH_ERRORS"], ["raise"]),

@@ -152,7 +152,9 @@ class Effects(Sequence["Intent"]):
 
     def _withheld(self) -> dict[Intent, str | None]:
         """Everything that was enqueued, with the reason why it would not have gone out, or `None`."""
-        _fates.refresh(list(self._latest))
+        fates = {fate for intent in list(self._latest) for fate in intent._fates}
+        for source in _fates.sources:  # also if there are none: scopes may wait for others, and are told of rollbacks
+            source.refresh(fates)
         return {intent: _reason(event) for intent, event in list(self._latest.items())}
 
     def _stand_in(self, executor: Executor) -> _StandIn:

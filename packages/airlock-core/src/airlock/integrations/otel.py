@@ -38,8 +38,8 @@ __all__ = ["instrument", "uninstrument"]
 
 logger = logging.getLogger("airlock")
 
-#: What is not the end of an intent.
-_NOT_THE_END = frozenset({"enqueued", "captured", "stored"})
+#: What the executor, or a relay, has sent.
+_SENT = frozenset({"dispatched", "relayed"})
 #: The ends that are failures.
 _FAILURES = frozenset({"failed", "unknown", "parked"})
 
@@ -108,14 +108,15 @@ class _Telemetry:
             if kind == "enqueued":
                 for event in together:
                     self._create(event)
-            elif kind not in _NOT_THE_END:
+            elif kind != "captured":  # that is not the end of it
                 self._measure(together)
-                if together[0].began is None:
-                    for event in together:
-                        self._end(event)
-                else:  # one span for all that went well, or failed for the same reason
+                if kind in _SENT or together[0].began is not None:
+                    # One span for all that went well, or failed for the same reason.
                     for _, sent in groupby(together, lambda event: type(event.error)):
                         self._send(list(sent))
+                else:
+                    for event in together:
+                        self._end(event)
 
     def _measure(self, events: Sequence[Event]) -> None:
         outcome = events[0].kind

@@ -29,6 +29,7 @@ __all__ = ["AirlockIntegration"]
 _LEVELS = {
     "dispatched": "debug",
     "relayed": "debug",
+    "stored": "debug",
     "skipped": "info",
     "dropped": "info",
     "discarded": "info",

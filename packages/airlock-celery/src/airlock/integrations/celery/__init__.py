@@ -4,6 +4,7 @@
 import airlock.integrations.executors.celery  # noqa: F401
 
 # isort: split
+from airlock.integrations.celery._bypasses import report_bypasses
 from airlock.integrations.celery._migration import (
     LegacyTaskShim,
     install_global_intercept,
@@ -11,4 +12,10 @@ from airlock.integrations.celery._migration import (
 )
 from airlock.integrations.celery._task import AirlockTask
 
-__all__ = ["AirlockTask", "LegacyTaskShim", "install_global_intercept", "uninstall_global_intercept"]
+__all__ = [
+    "AirlockTask",
+    "LegacyTaskShim",
+    "install_global_intercept",
+    "report_bypasses",
+    "uninstall_global_intercept",
+]

@@ -253,7 +253,7 @@ def _enqueue(called: Any, *args: Any, **kwargs: Any) -> AsyncResult[Any]:
     task_args, task_kwargs, options = _given(*args, **kwargs)
     name = airlock.Intent(called).name
     named = "signature" if isinstance(called, Signature) else name
-    caller = _calling_line(called)
+    caller = calling_line(called)
     filename, line = caller.f_code.co_filename, caller.f_lineno
     warnings.warn_explicit(
         f"{name} was called with .delay() or .apply_async() in a scope, and is enqueued instead: "
@@ -288,7 +288,7 @@ def _copy(signature: Any) -> Any:
     return signature.clone()
 
 
-def _calling_line(called: Any) -> FrameType:
+def calling_line(called: Any = None) -> FrameType:
     """The nearest line that is not of a tool, of a wrapper around the call, or of the task's own `delay()`.
 
     Only to be reported: nothing is decided by it.

@@ -1,4 +1,4 @@
-"""System checks: the setting `AIRLOCK`, and the middleware."""
+"""System checks: the setting `AIRLOCK`, the middleware, and the cache of `airlock_explain`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 
 from django.conf import global_settings, settings
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from airlock.integrations.django._middleware import AirlockMiddleware
-from airlock.integrations.django._settings import problems
+from airlock.integrations.django._ring import Ring
+from airlock.integrations.django._settings import explain_options, problems
 
 _MIDDLEWARE = "airlock.integrations.django.AirlockMiddleware"
 
@@ -52,6 +54,25 @@ def check_middleware(**_: Any) -> list[checks.CheckMessage]:
             )
         ]
     return []
+
+
+def check_explain(**_: Any) -> list[checks.CheckMessage]:
+    """A warning for a cache that another process does not see."""
+    try:
+        options = explain_options()
+    except ImproperlyConfigured:
+        return []  # which `check_setting` says
+    kind = None if options is None else Ring(options.cache, options.scopes).kind_of_private_cache()
+    if kind is None:
+        return []
+    return [
+        checks.Warning(
+            f"AIRLOCK['EXPLAIN'] names a {kind}, so `manage.py airlock_explain` sees nothing: it is another process "
+            "than those that remember.",
+            hint="Name a cache that all processes share, such as Redis, Memcached or a database.",
+            id="airlock.W005",
+        )
+    ]
 
 
 def has_class(path: str, kind: type) -> bool:

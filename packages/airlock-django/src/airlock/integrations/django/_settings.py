@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from django.conf import ENVIRONMENT_VARIABLE, settings
@@ -40,6 +41,16 @@ class BrokenSettingError(ImproperlyConfigured):
         self.check_id = check_id
         self.problem = problem
         self.hint = hint
+
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    """What can be set in `AIRLOCK["EXPLAIN"]`. There, the names are written in capitals."""
+
+    #: The alias of a cache in `CACHES`.
+    cache: str = "default"
+    #: How many records are kept.
+    scopes: int = 100
 
 
 _NOT_CONFIGURED: Mapping[str, Any] = {}
@@ -89,6 +100,15 @@ def dispatch_errors() -> Literal["log", "raise"]:
         ImproperlyConfigured: if the setting cannot be used.
     """
     return _dispatch_errors(_given())
+
+
+def explain_options() -> ExplainOptions | None:
+    """What is remembered for `manage.py airlock_explain`. `None`: nothing.
+
+    Raises:
+        ImproperlyConfigured: if the setting cannot be used.
+    """
+    return _explain(_given())
 
 
 def problems() -> Iterator[BrokenSettingError]:
@@ -242,6 +262,46 @@ def _dispatch_errors(given: Mapping[str, Any]) -> Literal["log", "raise"]:
     return cast('Literal["log", "raise"]', dispatch_errors)
 
 
+#: More would be slow to look through.
+_MOST_SCOPES = 1000
+
+
+def _explain(given: Mapping[str, Any]) -> ExplainOptions | None:
+    explain = given.get("EXPLAIN")
+    if explain is None:
+        return None
+    if not isinstance(explain, Mapping):
+        raise _wrong_kind("EXPLAIN", explain, 'a dictionary, such as {"CACHE": "default", "SCOPES": 100}')
+    for key in explain.keys() - {"CACHE", "SCOPES"}:
+        raise BrokenSettingError(
+            "airlock.E001", f"AIRLOCK['EXPLAIN'] has the unknown key {key!r}.", "The keys are CACHE, SCOPES."
+        )
+    options = ExplainOptions(**{key.lower(): value for key, value in explain.items()})
+    if options.cache not in list(settings.CACHES):  # whatever was given, a list too
+        aliases = ", ".join(map(repr, settings.CACHES))
+        raise _wrong_kind("EXPLAIN", explain, f"CACHE one of the aliases in CACHES: {aliases}")
+    if type(options.scopes) is not int or not 1 <= options.scopes <= _MOST_SCOPES:
+        raise _wrong_kind("EXPLAIN", explain, f"SCOPES a number from 1 to {_MOST_SCOPES}")
+    return options
+
+
+def bypass() -> Literal["ignore", "warn", "raise"]:
+    """What to do about tasks that are published directly: nothing, if the setting cannot be used."""
+    try:
+        return _bypass(_given())
+    except ImproperlyConfigured:
+        return "ignore"
+
+
+def _bypass(given: Mapping[str, Any]) -> Literal["ignore", "warn", "raise"]:
+    bypass: Any = given.get("BYPASS", "ignore")
+    if bypass not in ("ignore", "warn", "raise"):
+        raise _wrong_kind("BYPASS", bypass, '"ignore", "warn" or "raise"')
+    if bypass != "ignore":
+        _import("BYPASS", "airlock.integrations.celery.report_bypasses")
+    return cast('Literal["ignore", "warn", "raise"]', bypass)
+
+
 def _outbox(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """The options of airlock-outbox, which reads them itself."""
     outbox = given.get("OUTBOX", {})
@@ -259,6 +319,8 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "CARRIERS": _carriers,
     "REDACTOR": _redactor,
     "DISPATCH_ERRORS": _dispatch_errors,
+    "EXPLAIN": _explain,
+    "BYPASS": _bypass,
     "OUTBOX": _outbox,
 }
 

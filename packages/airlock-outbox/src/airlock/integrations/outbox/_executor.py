@@ -116,10 +116,11 @@ class OutboxExecutor:
         return outcomes
 
     def _dispatch_unwritten(self, intents: list[Intent]) -> list[Outcome]:
+        began = time.time_ns()
         outcomes = publish(self.inner, [_to_dispatch(intent) for intent in intents])
         if is_heard():
             done = [intent for intent, outcome in zip(intents, outcomes, strict=False) if outcome is None]
-            tell([Event("dispatched", intent) for intent in done])
+            tell([Event("dispatched", intent, began=began) for intent in done])
         return outcomes
 
     def _dispatch_written(self, intents: list[Intent]) -> list[Outcome]:

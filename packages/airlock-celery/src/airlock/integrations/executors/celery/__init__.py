@@ -33,6 +33,7 @@ from airlock.integrations.executors.celery._batches import OneByOne, is_on_rabbi
 from airlock.integrations.executors.celery._message import Message, record
 from airlock.integrations.executors.celery._tasks import (
     UNBATCHED,
+    by_airlock,
     is_canvas,
     is_plain,
     is_plain_canvas,
@@ -254,6 +255,7 @@ class CeleryExecutor:
 
 
 def _publish_and_note(publish: Callable[[], Any], intent: Intent, published: list[Intent]) -> None:
+    by_airlock.set(True)  # in the context of the intent, or in a copy
     try:
         # In one step: what interrupts comes before or after that.
         published.append((publish(), intent)[1])

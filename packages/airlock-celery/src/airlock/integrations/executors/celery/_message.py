@@ -14,6 +14,7 @@ from kombu.serialization import dumps
 from kombu.utils import json
 
 from airlock import UsageError
+from airlock.integrations.executors.celery._tasks import by_airlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -134,7 +135,11 @@ def record(app: Celery, publishes_with: Celery, called: Any, intent: Intent) -> 
     # `before_task_publish` see that it is ignored; what is kept says what was asked for.
     # A running task does not learn of it: `children` are tasks that were published, and this one may never be.
     recording = {"add_to_parent": False, **options, "ignore_result": True, "producer": recorder}
-    result = called.apply_async(intent.args, dict(intent.kwargs), **recording)
+    before = by_airlock.set(True)
+    try:
+        result = called.apply_async(intent.args, dict(intent.kwargs), **recording)
+    finally:
+        by_airlock.reset(before)
     message = Message(app, name, result.id, recorder.publications)
     try:
         message.to_json()

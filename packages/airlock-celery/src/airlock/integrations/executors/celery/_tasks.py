@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,9 @@ from celery.canvas import Signature
 
 if TYPE_CHECKING:
     from celery import Celery
+
+#: Whether Airlock is publishing, and not user code.
+by_airlock: ContextVar[bool] = ContextVar("airlock_publishes", default=False)
 
 #: Options that say how to reach the broker. Who gives one of them gets a call of `apply_async` by itself.
 UNBATCHED = {

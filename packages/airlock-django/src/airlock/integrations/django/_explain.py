@@ -1,0 +1,178 @@
+"""Remembers what scopes kept back, and why, for `manage.py airlock_explain`.
+
+A listener makes a record of each group of events in which something was kept back. A thread writes the records to a
+cache: so no request waits for the cache, or fails because of it; no event loop is blocked; and what is written to a
+database is not rolled back with the transaction that the scope was in.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.db import connections
+
+from airlock.ext import subscribe
+from airlock.integrations.django._ring import Record, Ring
+from airlock.integrations.django._settings import explain_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from airlock.ext import Event
+
+logger = logging.getLogger("airlock")
+
+_KEPT_BACK = frozenset({"dropped", "discarded", "rolled_back", "failed", "unknown", "parked", "skipped"})
+#: How many different lines one record has at most, and how many ids one line.
+_MOST_LINES = 100
+_MOST_IDS = 3
+#: How long a thread that has nothing to write waits for more, and a process that ends for the thread, in seconds.
+_LINGER = 60
+_AT_EXIT = 10
+
+
+class Recorder:
+    """A listener that remembers, in a ring, what was kept back."""
+
+    def __init__(self, ring: Ring) -> None:
+        self._ring = ring
+        # If the cache is slow, the oldest of what waits is what the ring would lose first, too.
+        self._waiting: deque[Record] = deque(maxlen=ring.size)
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._is_writing = False
+        self._is_away = False
+
+    def __call__(self, events: Sequence[Event]) -> None:
+        kept_back = [event for event in events if event.kind in _KEPT_BACK]
+        if not kept_back:
+            return
+        record = _record(kept_back)
+        with self._changed:
+            self._waiting.append(record)
+            self._changed.notify_all()
+            if self._thread is None:
+                thread = threading.Thread(target=self._write, name="airlock-explain", daemon=True)
+                thread.start()
+                self._thread = thread
+
+    def finish(self) -> None:
+        """Wait until everything is written, for a moment."""
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._waiting or self._is_writing), _AT_EXIT)
+
+    def _write(self) -> None:
+        while records := self._take():
+            try:
+                self._ring.add(records)
+                self._is_away = False
+            except Exception:
+                if not self._is_away:
+                    logger.warning(
+                        "The cache %r does not take what airlock_explain would show. It is tried again each time, and "
+                        "this is not logged again until it works.",
+                        self._ring.alias,
+                        exc_info=True,
+                    )
+                self._is_away = True
+            finally:
+                connections.close_all()  # those of this thread: the cache may be in a database
+                with self._changed:
+                    self._is_writing = False
+                    self._changed.notify_all()
+
+    def _take(self) -> list[Record]:
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._waiting, _LINGER):
+                self._thread = None
+                return []
+            records = list(self._waiting)
+            self._waiting.clear()
+            self._is_writing = True
+            return records
+
+
+def _record(events: Sequence[Event]) -> Record:
+    """What is remembered of events. Arguments are not in it, nor messages of exceptions: both may be user data."""
+    lines: dict[tuple[str, str, str, str | None], dict[str, Any]] = {}
+    for event in events:
+        intent = event.intent
+        same = event.kind, _why(event), intent.full_name, intent.origin
+        new: dict[str, Any] = dict(zip(("event", "why", "task", "origin"), same, strict=True), count=0, ids=[])
+        line = lines.setdefault(same, new)
+        line["count"] += 1
+        if len(line["ids"]) < _MOST_IDS:
+            line["ids"].append(intent.id)
+    return {
+        "at": time.time(),
+        "scope": events[0].scope,
+        "process": _process(),
+        "intents": list(lines.values())[:_MOST_LINES],
+    }
+
+
+def _why(event: Event) -> str:
+    kind = event.kind.replace("_", " ")
+    if event.error is not None:
+        return f"{kind}: {type(event.error).__name__} was raised"
+    reason = event.reason or kind
+    return reason if reason.startswith(kind) else f"{kind}: {reason}"
+
+
+def _process() -> str:
+    program = Path(sys.argv[0])
+    words = [program.parent.name if program.name == "__main__.py" else program.name]
+    if words[0] in ("manage.py", "django-admin"):
+        words += [word for word in sys.argv[1:2] if not word.startswith("-")]
+    return f"{' '.join(words)}, process {os.getpid()} on {socket.gethostname()}"
+
+
+_recorder: Recorder | None = None
+_unsubscribe: Callable[[], None] = lambda: None  # noqa: E731
+
+
+def listen() -> None:
+    """Remember what is kept back from now on, if `AIRLOCK["EXPLAIN"]` says so, and as it says."""
+    global _recorder, _unsubscribe
+    _unsubscribe()
+    try:
+        options = explain_options()
+    except ImproperlyConfigured:  # which a system check says
+        options = None
+    _recorder = None if options is None else Recorder(Ring(options.cache, options.scopes))
+    _unsubscribe = (lambda: None) if _recorder is None else subscribe(_recorder)
+
+
+def _listen_if_changed(*, setting: str, **_: Any) -> None:
+    if setting == "AIRLOCK":
+        listen()
+
+
+def _listen_in_child() -> None:
+    if _recorder is not None:  # its thread is not in this process, and its lock may be held for good
+        listen()
+
+
+def _finish() -> None:
+    if _recorder is not None:
+        _recorder.finish()
+
+
+def start() -> None:
+    """Follow the setting in this process, and in those forked from it."""
+    setting_changed.connect(_listen_if_changed, dispatch_uid="airlock")
+    atexit.register(_finish)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_listen_in_child)
+    listen()

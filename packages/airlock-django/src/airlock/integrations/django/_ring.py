@@ -1,0 +1,57 @@
+"""The last times that scopes kept something back, in Django's cache: the newest takes the place of the oldest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from django.core.cache import caches
+from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.locmem import LocMemCache
+
+#: What happened to the intents of one scope at one time. `_explain.py` says what is in it.
+Record: TypeAlias = dict[str, Any]
+
+_COUNTER = "airlock:explain"
+#: How long a record is kept at most, in seconds: a week.
+_TIMEOUT = 7 * 24 * 60 * 60
+
+
+@dataclass(frozen=True)
+class Ring:
+    """A place for a number of records: the counter says how many there were, and so where the next one goes."""
+
+    #: The cache, by its alias in `CACHES`.
+    alias: str
+    #: How many records it has room for.
+    size: int
+
+    def kind_of_private_cache(self) -> str | None:
+        """The class of the cache, if each process sees only what it has written itself, or nothing."""
+        cache = caches[self.alias]
+        return type(cache).__name__ if isinstance(cache, (LocMemCache, DummyCache)) else None
+
+    def add(self, records: list[Record]) -> None:
+        """Write records, the oldest first, with one call for the counter and one for all of them."""
+        last = self._count(len(records))
+        numbered = enumerate(records, last - len(records) + 1)
+        caches[self.alias].set_many(
+            {self._slot(number): {**record, "number": number} for number, record in numbered}, timeout=_TIMEOUT
+        )
+
+    def newest_first(self) -> list[Record]:
+        """All that is there."""
+        found = caches[self.alias].get_many([self._slot(number) for number in range(self.size)])
+        return sorted(found.values(), key=lambda record: int(record["number"]), reverse=True)
+
+    def _count(self, more: int) -> int:
+        cache = caches[self.alias]
+        try:
+            return int(cache.incr(_COUNTER, more))
+        except ValueError:  # there is none yet, or the cache has forgotten it
+            newest = self.newest_first()[:1]
+            cache.add(_COUNTER, newest[0]["number"] if newest else 0, timeout=None)
+            return int(cache.incr(_COUNTER, more))
+
+    def _slot(self, number: int) -> str:
+        return f"{_COUNTER}:{number % self.size}"
