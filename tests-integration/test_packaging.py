@@ -248,7 +248,7 @@ only_uv = pytest.mark.parametrize("empty", ["uv"], indirect=True)
 
 #: What each has in `airlock/integrations`, where none may have an `__init__.py` that the others would lack.
 INTEGRATION_MODULES = {
-    "airlock-core": ["executors/sync/"],
+    "airlock-core": ["executors/sync/", "otel.py", "sentry.py"],
     "airlock-celery": ["celery/", "executors/celery/", "executors/_celery_batch.py"],
     "airlock-django": ["django/", "executors/django_tasks/"],
     "airlock-outbox": ["outbox/"],

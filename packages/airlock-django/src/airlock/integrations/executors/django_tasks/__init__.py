@@ -26,20 +26,22 @@ __all__ = ["DjangoTasksExecutor", "airlock_task", "django_tasks_executor"]
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
-_found: list[type] = []  # a project may have tasks of both
+#: The classes of tasks, and what makes arguments JSON. A project may have tasks of both.
+_found: list[tuple[type, Callable[[Any], object]]] = []
 with suppress(ModuleNotFoundError):
     from django_tasks.base import Task as _BackportTask
-    from django_tasks.utils import normalize_json
+    from django_tasks.utils import normalize_json as _normalize_for_backport
 
-    _found.append(_BackportTask)
+    _found.append((_BackportTask, _normalize_for_backport))
 with suppress(ModuleNotFoundError):
     from django.tasks import Task as _Task
-    from django.utils.json import normalize_json
+    from django.utils.json import normalize_json as _normalize
 
-    _found.append(_Task)
+    _found.append((_Task, _normalize))
 if not _found:
     raise ImportError("Django has tasks from version 6.0 on. For an older one, run: pip install django-tasks")
-_TASKS = tuple(_found)
+_TASKS = tuple(task for task, _ in _found)
+normalize_json = _found[-1][1]
 
 
 class DjangoTasksExecutor:
