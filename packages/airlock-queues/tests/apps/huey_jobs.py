@@ -12,7 +12,7 @@ huey = RedisHuey(url=os.environ["AIRLOCK_TEST_QUEUES"])
 
 
 @huey.task(context=True)
-def notify(text, urgent=False, task=None):
+def notify(text, *, urgent=False, task):
     tell("notify", task.id, text)
 
 

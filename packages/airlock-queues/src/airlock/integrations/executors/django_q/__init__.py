@@ -70,10 +70,7 @@ class DjangoQExecutor:
 
     def __call__(self, intent: Intent, /) -> None:
         _id_to_give.set(intent.id.replace("-", ""))  # as Django-Q2 has it: 32 characters
-        try:
-            async_task(intent.task, *intent.args, q_options=dict(intent.dispatch_options), **intent.kwargs)
-        finally:
-            _id_to_give.set(None)
+        async_task(intent.task, *intent.args, q_options=dict(intent.dispatch_options), **intent.kwargs)
 
     def __repr__(self) -> str:
         return "django_q_executor"
