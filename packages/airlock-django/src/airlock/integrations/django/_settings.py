@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 _SIBLINGS = {
     "airlock.integrations.celery": "airlock-celery",
     "airlock.integrations.executors.celery": "airlock-celery",
+    "airlock.integrations.executors.django_q": '"airlock-queues[django-q2]"',
+    "airlock.integrations.executors.dramatiq": '"airlock-queues[dramatiq]"',
+    "airlock.integrations.executors.huey": '"airlock-queues[huey]"',
+    "airlock.integrations.executors.rq": '"airlock-queues[rq]"',
     "airlock.integrations.outbox": "airlock-outbox",
 }
 
