@@ -81,6 +81,7 @@ def defaults() -> Mapping[str, Any]:
 def _read(given: Mapping[str, Any]) -> Mapping[str, Any]:
     for problem in _unknown_keys(given):
         raise problem
+    _bypass(given)  # it was applied when the app was loaded, if it could be
     values = {name: _READERS[key](given) for key, name in _CONFIGURES.items()}
     if values["executor"] is None:
         values["executor"] = _celery_executor()
