@@ -71,9 +71,7 @@ def _code_of_effect(candidate: Candidate, project: Project) -> str | None:
         kind = None if isinstance(around, str) else project.kind(around)
         if kind is Kind.ATOMIC:
             return "AIR008"
-        if kind is Kind.RECEIVER:
-            return "AIR007"
-        if around == "connected":
+        if kind is Kind.RECEIVER or around == "connected":
             return "AIR007"
         if around == "save":
             return "AIR006"

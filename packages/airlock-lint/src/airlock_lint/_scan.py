@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ._kinds import PUBLISHING
 from ._origins import Call, Class, Function, Name, Origin
-from ._scopes import Scope, bindings, body_of
+from ._scopes import Scope, bindings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,7 +46,7 @@ class Candidate:
     shown: str
     #: Whether it waits in an `on_commit`, whose call the span then is.
     on_commit: bool = False
-    #: The places around an effect that has one at once: the origin of a context manager or decorator, or `save`.
+    #: What is around an effect: the origins of context managers and decorators, `save`, and `connected` to a signal.
     around: tuple[Origin | str, ...] = ()
     #: The code of its first line.
     text: str = ""
@@ -105,7 +105,7 @@ def scan_tree(
     module = Module(path, names, stars=own.stars)
     module.bindings = {name: scope.own(name) for name in own.names}
     if interesting:
-        finder = _Finder(scope, lines)
+        finder = _Finder(scope, lines, _connected(tree))
         for statement in tree.body:
             finder.visit(statement)
         module.candidates = finder.candidates
@@ -115,18 +115,14 @@ def scan_tree(
 class _Finder(ast.NodeVisitor):
     """Collects candidates, and knows at each the names that are in scope and what it is in."""
 
-    def __init__(self, scope: Scope, lines: Sequence[str]) -> None:
+    def __init__(self, scope: Scope, lines: Sequence[str], connected: set[str]) -> None:
         self.candidates: list[Candidate] = []
         self._scope = scope
         self._lines = lines
         self._around: list[Origin | str] = []
         #: Calls that were reported with the `on_commit` around them.
         self._reported: set[ast.AST] = set()
-        #: The functions that the module connects to a signal.
-        self._connected: set[str] = set()
-
-    def visit_Module(self, node: ast.Module) -> None:
-        self.generic_visit(node)
+        self._connected = connected
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         outside = self._scope
@@ -143,9 +139,10 @@ class _Finder(ast.NodeVisitor):
             self.visit(part)
         decorators = [self._scope.origin(decorator) for decorator in node.decorator_list]
         saves = ["save"] if node.name == "save" and outside.is_class else []
-        self._around = [*saves, *decorators]
+        receives = ["connected"] if node.name in self._connected else []
+        self._around = [*saves, *receives, *decorators]
         self._scope = outside.of_function(node)
-        for statement in body_of(node):
+        for statement in node.body:
             self.visit(statement)
         self._scope, self._around = outside, around
 
@@ -233,6 +230,19 @@ class _Finder(ast.NodeVisitor):
         """The column in characters: `ast` counts the bytes of UTF-8."""
         text = self._lines[line - 1]
         return offset if text.isascii() else len(text.encode()[:offset].decode("utf-8", "ignore"))
+
+
+def _connected(tree: ast.Module) -> set[str]:
+    """The functions that a module connects to signals: `post_save.connect(function)`."""
+    return {
+        node.args[0].id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "connect"
+        and node.args
+        and isinstance(node.args[0], ast.Name)
+    }
 
 
 def _last_name(function: ast.expr) -> str:

@@ -107,11 +107,6 @@ def _element(iterable: ast.expr) -> Bound:
             return None
 
 
-def body_of(node: Definition) -> Sequence[ast.stmt]:
-    """The statements of a function."""
-    return node.body
-
-
 class Scope:
     """The names that can be seen from one place of a module."""
 
