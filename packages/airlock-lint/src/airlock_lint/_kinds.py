@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._known import WRITING_METHODS, Kind, kind_of_installed
+from ._known import KNOWN, WRITING_METHODS, Kind, kind_of_installed, looks_like_app
 from ._origins import Attribute, Call, Class, Either, Function, Item, Name, Origin, Pipe, attribute
 
 if TYPE_CHECKING:
@@ -150,9 +150,12 @@ class Project:
         return attribute(of, name)
 
     def _kind_of_name(self, dotted: str) -> Kind | None:
+        if dotted in KNOWN:
+            return KNOWN[dotted]
         found = self.definition(dotted)
         if not isinstance(found, str):
-            return self.kind(found)
+            # Some projects have their app made by a function that they import from a setting.
+            return self.kind(found) or (Kind.APP if looks_like_app(dotted) else None)
         if known := kind_of_installed(found):
             return known
         of, _, name = found.rpartition(".")

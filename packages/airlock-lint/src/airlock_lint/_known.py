@@ -92,10 +92,13 @@ def kind_of_installed(dotted: str) -> Kind | None:
     if known := KNOWN.get(dotted):
         return known
     *modules, last = dotted.split(".")
-    if not modules or modules[0] == "celery":
-        return None
-    if modules[-1] == "tasks" and last.islower():
+    if modules and modules[-1] == "tasks" and modules[0] != "celery" and last.islower():
         return Kind.TASK
-    if last in ("app", "celery_app", "celery") and any("celery" in part for part in modules):
-        return Kind.APP
-    return None
+    return Kind.APP if looks_like_app(dotted) else None
+
+
+def looks_like_app(dotted: str) -> bool:
+    """Whether a name is what projects call their app, such as `shop.celery.app` and `shop.celery_app`."""
+    *modules, last = dotted.split(".")
+    in_celery = bool(modules) and modules[0] != "celery" and any("celery" in part for part in modules)
+    return last == "celery_app" or (last == "app" and in_celery)
