@@ -98,6 +98,7 @@ def enqueue_call(function: cst.BaseExpression, publishing: Publishing, module: c
                 _options(options, module),
                 keyword=cst.Name("_dispatch_options"),
                 equal=cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace("")),
+                whitespace_after_arg=_comment_of(options, publishing),
             )
         )
     return _laid_out(function, [cst.Arg(_without_parentheses(receiver)), *args], publishing, module)
@@ -182,6 +183,16 @@ def _options(options: dict[str, cst.BaseExpression], module: cst.Module) -> cst.
     )
 
 
+def _comment_of(options: dict[str, cst.BaseExpression], publishing: Publishing) -> cst.BaseParenthesizableWhitespace:
+    """The comment behind an option. If there are several, they cannot all go behind the dict of options."""
+    for argument in publishing.args:
+        if argument.value in options.values():
+            found = _with_comment_of(argument, cst.ParenthesizedWhitespace())
+            if found.first_line.comment:
+                return found
+    return cst.SimpleWhitespace("")
+
+
 def _laid_out(
     function: cst.BaseExpression, args: Sequence[cst.Arg], publishing: Publishing, module: cst.Module
 ) -> cst.Call:
@@ -189,23 +200,61 @@ def _laid_out(
     code = "".join(module.code_for_node(argument) for argument in publishing.args)
     layout = publishing.layout
     if "\n" not in code and not (layout is not None and _is_broken(layout.whitespace_before_args)):
-        return cst.Call(function, [_last(argument) for argument in args[-1:]] if len(args) == 1 else _in_line(args))
+        return cst.Call(function, _in_line(args))
     indent = cst.ParenthesizedWhitespace(indent=True, last_line=cst.SimpleWhitespace(module.default_indent))
     end = cst.ParenthesizedWhitespace(indent=True)
+    shift = _Shift(_depth(publishing.args) - len(module.default_indent))
     lines = [
-        argument.with_changes(comma=_comma(argument, indent), whitespace_after_arg=cst.SimpleWhitespace(""))
-        for argument in args[:-1]
+        argument.with_changes(
+            value=argument.value.visit(shift),
+            comma=cst.Comma(whitespace_after=_with_comment_of(argument, indent)),
+            whitespace_after_arg=cst.SimpleWhitespace(""),
+        )
+        for argument in args
     ]
-    last = args[-1].with_changes(comma=_comma(args[-1], end), whitespace_after_arg=cst.SimpleWhitespace(""))
-    return cst.Call(function, [*lines, last], whitespace_before_args=indent)
+    after = _with_comment_of(args[-1], end)
+    if isinstance(publishing.args[-1].comma, cst.Comma):
+        lines[-1] = lines[-1].with_changes(comma=cst.Comma(whitespace_after=after))
+    else:
+        lines[-1] = lines[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT, whitespace_after_arg=after)
+    return cst.Call(function, lines, whitespace_before_args=indent)
 
 
-def _comma(argument: cst.Arg, after: cst.ParenthesizedWhitespace) -> cst.Comma:
-    """A comma, and the comment that has followed it."""
-    old = argument.comma.whitespace_after if isinstance(argument.comma, cst.Comma) else None
-    if isinstance(old, cst.ParenthesizedWhitespace) and old.first_line.comment:
-        after = after.with_changes(first_line=old.first_line)
-    return cst.Comma(whitespace_after=after)
+def _with_comment_of(argument: cst.Arg, whitespace: cst.ParenthesizedWhitespace) -> cst.ParenthesizedWhitespace:
+    """Whitespace that begins with the comment behind an argument."""
+    for place in (argument.whitespace_after_arg, getattr(argument.comma, "whitespace_after", None)):
+        if isinstance(place, cst.ParenthesizedWhitespace) and place.first_line.comment:
+            return whitespace.with_changes(first_line=place.first_line)
+    return whitespace
+
+
+def _depth(args: Sequence[cst.Arg]) -> int:
+    """How far the lines of arguments were indented: those in a broken literal, or those of the call."""
+    for argument in args:
+        match argument.value:
+            case cst.Dict(lbrace=cst.LeftCurlyBrace(whitespace_after=cst.ParenthesizedWhitespace(last_line=line))):
+                return len(line.value)
+            case cst.List(lbracket=cst.LeftSquareBracket(whitespace_after=cst.ParenthesizedWhitespace(last_line=line))):
+                return len(line.value)
+    for argument in args:
+        place = argument.comma.whitespace_after if isinstance(argument.comma, cst.Comma) else None
+        if isinstance(place, cst.ParenthesizedWhitespace) and place.last_line.value:
+            return len(place.last_line.value)
+    return 0
+
+
+class _Shift(cst.CSTTransformer):
+    """Moves the lines inside of a value to the left."""
+
+    def __init__(self, columns: int) -> None:
+        super().__init__()
+        self._columns = max(columns, 0)
+
+    def leave_ParenthesizedWhitespace(
+        self, original_node: cst.ParenthesizedWhitespace, updated_node: cst.ParenthesizedWhitespace
+    ) -> cst.ParenthesizedWhitespace:
+        line = updated_node.last_line
+        return updated_node.with_changes(last_line=line.with_changes(value=line.value[self._columns :]))
 
 
 def _in_line(args: Sequence[cst.Arg]) -> list[cst.Arg]:

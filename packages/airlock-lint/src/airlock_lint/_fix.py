@@ -44,7 +44,7 @@ def run(files: Sequence[File], *, diff: bool) -> int:
         for number, (module, publishing) in enumerate(work, 1):
             path = Path(module.path)
             source = path.read_bytes()
-            result = rewrite(source, publishing, packages)
+            result = rewrite(path, source, publishing, packages)
             compile(result.code, module.path, "exec", dont_inherit=True)
             if result.done and diff:
                 patches.append(_patch(module.path, source, result.code))

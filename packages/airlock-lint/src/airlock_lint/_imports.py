@@ -31,6 +31,8 @@ def way_to_enqueue(module: cst.Module) -> Enqueue:
     Raises:
         Left: if the module uses the name `airlock` for something else.
     """
+    if "airlock" not in module.code:
+        return Enqueue(_airlock_enqueue("airlock"), is_imported=False)
     for statement in _imports(module):
         match statement:
             case cst.ImportFrom(module=cst.Name(value="airlock"), names=[*aliases], relative=[]):
@@ -90,18 +92,16 @@ def add_import(module: cst.Module, project_packages: Collection[str]) -> cst.Mod
     following = next(((i, s, section) for i, s, section in block if _comes_after(s, section)), None)
     if following is not None:
         index, statement, section = following
-        if section == _INSTALLED and (index == block[0][0] or _section(body[index - 1], project_packages) == section):
-            above, below = _parted(statement.leading_lines)
-            own, statement = own.with_changes(leading_lines=above), statement.with_changes(leading_lines=below)
-        elif section == _INSTALLED:
-            above, below = _parted(statement.leading_lines)
-            own, statement = own.with_changes(leading_lines=above), statement.with_changes(leading_lines=below)
+        above, below = _parted(statement.leading_lines)
+        if section == _OWN:  # the sections are parted by a blank line
+            first = index == block[0][0]
+            joins = not first and _section(body[index - 1], project_packages) == _INSTALLED
+            blank = above or [cst.EmptyLine(indent=False)]
+            own = own.with_changes(leading_lines=[] if joins else above)
+            statement = statement.with_changes(leading_lines=[*blank, *below])
         else:
-            before = body[index - 1] if index > block[0][0] else None
-            same = before is not None and _section(before, project_packages) == _INSTALLED
-            above, below = _parted(statement.leading_lines)
-            own = own.with_changes(leading_lines=[] if same else above)
-            statement = statement.with_changes(leading_lines=[*(above or [cst.EmptyLine(indent=False)]), *below])
+            own = own.with_changes(leading_lines=above)
+            statement = statement.with_changes(leading_lines=below)
         body[index : index + 1] = [own, statement]
         return module.with_changes(body=body)
     if block:

@@ -153,13 +153,16 @@ class Project:
         if dotted in KNOWN:
             return KNOWN[dotted]
         found = self.definition(dotted)
-        if not isinstance(found, str):
-            # Some projects have their app made by a function that they import from a setting.
-            return self.kind(found) or (Kind.APP if looks_like_app(dotted) else None)
-        if known := kind_of_installed(found):
-            return known
-        of, _, name = found.rpartition(".")
-        return self._kind_of_attribute(Name(of), name) if "." in of else None
+        if isinstance(found, str):
+            dotted = found
+            kind = kind_of_installed(dotted)
+        else:
+            kind = self.kind(found)
+        # Some projects have their app made by a function that they import from a setting.
+        if kind is not None or looks_like_app(dotted):
+            return kind or Kind.APP
+        of, _, name = dotted.rpartition(".")
+        return self._kind_of_attribute(Name(of), name) if of else None
 
     def _kind_of_attribute(self, of: Origin, name: str) -> Kind | None:
         kind = self.kind(of)

@@ -16,6 +16,8 @@ from ._scan import Span
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
+    from pathlib import PurePath
+
     from ._scan import Candidate
 
 _OWN_PUBLISHING = {"delay", "apply_async", "delay_on_commit", "apply_async_on_commit", "send_task"}
@@ -34,10 +36,13 @@ class Rewritten:
     left: list[tuple[Candidate, str]] = field(default_factory=list)
 
 
-def rewrite(source: bytes, candidates: Iterable[Candidate], project_packages: Collection[str] = ()) -> Rewritten:
+def rewrite(
+    path: PurePath, source: bytes, candidates: Iterable[Candidate], project_packages: Collection[str] = ()
+) -> Rewritten:
     """Rewrite what can be rewritten safely.
 
     Args:
+        path: where the module is, which tells what it is.
         source: the module.
         candidates: the calls in it that publish tasks.
         project_packages: the names of the packages whose imports come last.
@@ -46,11 +51,12 @@ def rewrite(source: bytes, candidates: Iterable[Candidate], project_packages: Co
     result = Rewritten(source)
     candidates = list(candidates)
     try:
+        _check_module(path, module)
         enqueue = way_to_enqueue(module)
     except Left as left:
         result.left = [(candidate, str(left)) for candidate in candidates]
         return result
-    wrapper = MetadataWrapper(module)
+    wrapper = MetadataWrapper(module, unsafe_skip_copy=True)  # a tree that was just parsed has no node twice
     parents = wrapper.resolve(ParentNodeProvider)
     spans = wrapper.resolve(PositionProvider)
     calls = {
@@ -96,6 +102,19 @@ class _Replace(cst.CSTTransformer):
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.Call:
         return self._replacements.get(original_node, updated_node)
+
+
+def _check_module(path: PurePath, module: cst.Module) -> None:
+    """Check that there may be a scope when functions of the module are called.
+
+    Raises:
+        Left: if there is none.
+    """
+    if "migrations" in path.parts[:-1]:
+        raise Left("a migration runs in no scope")
+    is_command = path.parts[-3:-1] == ("management", "commands")
+    if is_command and not any(name in module.code for name in ("airlock_command", "airlock.scope", "scoped")):
+        raise Left("a command runs in no scope before it has `@airlock_command`")
 
 
 def _check_place(node: cst.Call, parents: Mapping[cst.CSTNode, cst.CSTNode]) -> None:
