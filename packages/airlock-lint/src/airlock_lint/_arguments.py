@@ -221,10 +221,11 @@ def _laid_out(
 
 
 def _with_comment_of(argument: cst.Arg, whitespace: cst.ParenthesizedWhitespace) -> cst.ParenthesizedWhitespace:
-    """Whitespace that begins with the comment behind an argument."""
+    """Whitespace that begins with the comments behind an argument."""
     for place in (argument.whitespace_after_arg, getattr(argument.comma, "whitespace_after", None)):
-        if isinstance(place, cst.ParenthesizedWhitespace) and place.first_line.comment:
-            return whitespace.with_changes(first_line=place.first_line)
+        if isinstance(place, cst.ParenthesizedWhitespace) and comments(place):
+            lines = [line.with_changes(whitespace=whitespace.last_line) for line in place.empty_lines if line.comment]
+            return whitespace.with_changes(first_line=place.first_line, empty_lines=lines)
     return whitespace
 
 
