@@ -186,8 +186,8 @@ def test_baseline_passes_over_old_findings(project):
     assert project.run("check", ".", "--baseline", "old.json").codes == []
 
     # A line above changes nothing, a third call is new.
-    project.write("shop/views.py", "\n\n" + project.read() + "    notify.delay(1)\n")
-    assert project.run("check", ".", "--baseline", "old.json").codes == [(7, "AIR001")]
+    project.write("shop/views.py", "# A line above.\n\n" + project.read() + "    notify.delay(1)\n")
+    assert project.run("check", ".", "--baseline", "old.json").codes == [(8, "AIR001")]
 
 
 def test_json_has_places(project):
