@@ -41,9 +41,10 @@ CORE = ROOT / "packages" / "airlock-core"
 CELERY = ROOT / "packages" / "airlock-celery"
 DJANGO = ROOT / "packages" / "airlock-django"
 OUTBOX = ROOT / "packages" / "airlock-outbox"
+LINT = ROOT / "packages" / "airlock-lint"
 ALL = ROOT / "packages" / "airlock-all"
-MODULES = [CORE, CELERY, DJANGO, OUTBOX]  # all that have any
-PACKAGES = [*MODULES, ALL]
+MODULES = [CORE, CELERY, DJANGO, OUTBOX]  # all that have a part of `airlock`
+PACKAGES = [*MODULES, LINT, ALL]
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 CELERIES = dict.fromkeys(["5.4", "5.5", "5.6", "5.7"], PYTHONS)
@@ -84,6 +85,7 @@ TESTS = [
     *named("celery", enough(CELERIES)),
     *named("django", enough(DJANGOS)),
     *named("outbox", enough(DJANGOS)),
+    *(f"lint-tool-{python}" for python in PYTHONS),
     "integration",
 ]
 # What a plain `nox` runs. `nox -s celery django outbox` runs every pair.
@@ -115,8 +117,8 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the packages and their typing tests with mypy (strict) and pyright."""
-    session.install(*group("types"), *third_party(OUTBOX))
-    sources = [package / "src" for package in MODULES]
+    session.install(*group("types"), *third_party(OUTBOX), *third_party(LINT))
+    sources = [package / "src" for package in [*MODULES, LINT]]
     tests = sorted(ROOT.glob("packages/*/typing_tests"))
     session.run("mypy", *map(str, sources + tests))
 
@@ -166,17 +168,24 @@ def outbox(session: nox.Session, django: str) -> None:
     run_pytest(session, str(OUTBOX / "tests"), measured=f"outbox {django}")
 
 
+@nox.session(name="lint-tool", python=PYTHONS)
+def lint_tool(session: nox.Session) -> None:
+    """Test airlock-lint on every supported Python, and on real projects."""
+    session.install(*group("lint-tool"), *editable(LINT))
+    run_pytest(session, str(LINT / "tests"))
+
+
 @nox.session(python=PYTHONS[0])
-@nox.parametrize("name", ["celery", "django", "outbox"], ids=["celery", "django", "outbox"])
+@nox.parametrize("name", ["celery", "django", "outbox", "lint-tool"], ids=["celery", "django", "outbox", "lint-tool"])
 def lowest(session: nox.Session, name: str) -> None:
     """Test each package with the lowest version it allows of everything it depends on, airlock-core included."""
-    package = {"celery": CELERY, "django": DJANGO, "outbox": OUTBOX}[name]
+    package = {"celery": CELERY, "django": DJANGO, "outbox": OUTBOX, "lint-tool": LINT}[name]
     wheels = build_wheels(session)
     session.install(
         *group(name),
         f"{package.name} @ {wheels[package].as_uri()}",
         *(f"{requirement.name}=={lowest_version(requirement)}" for requirement in dependencies(package)),
-        *([] if package is DJANGO else DRIVERS),
+        *([] if package in (DJANGO, LINT) else DRIVERS),
         "--find-links",
         str(wheels[package].parent),
     )
@@ -195,7 +204,7 @@ def integration(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the site, and run every snippet in it."""
-    session.install(*group("docs"), *editable(OUTBOX))
+    session.install(*group("docs"), *editable(OUTBOX), *editable(LINT))
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
     run_pytest(session, "docs", "--dist=loadfile")
 

@@ -17,7 +17,7 @@ from textwrap import dedent
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NAMES = ["airlock-core", "airlock-celery", "airlock-django", "airlock-outbox", "airlock-all"]
+NAMES = ["airlock-core", "airlock-celery", "airlock-django", "airlock-outbox", "airlock-lint", "airlock-all"]
 
 #: Each, run in a new interpreter, uses one distribution through its public import paths.
 USE = {

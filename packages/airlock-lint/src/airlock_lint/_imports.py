@@ -93,6 +93,9 @@ def add_import(module: cst.Module, project_packages: Collection[str]) -> cst.Mod
     if following is not None:
         index, statement, section = following
         above, below = _parted(statement.leading_lines)
+        if index == 0:
+            module, comments = _without_last_comments(module)
+            below = [*comments, *below]
         if section == _OWN:  # the sections are parted by a blank line
             first = index == block[0][0]
             joins = not first and _section(body[index - 1], project_packages) == _INSTALLED
@@ -155,6 +158,15 @@ def _comes_after(statement: cst.SimpleStatementLine, section: int) -> bool:
             return first.evaluated_name.lower() > "airlock"
         case _:
             return True
+
+
+def _without_last_comments(module: cst.Module) -> tuple[cst.Module, list[cst.EmptyLine]]:
+    """A module without the comments that belong to its first statement: those after a blank line."""
+    header = list(module.header)
+    comments: list[cst.EmptyLine] = []
+    while header and header[-1].comment is not None:
+        comments.insert(0, header.pop())
+    return (module.with_changes(header=header), comments) if header else (module, [])
 
 
 def _parted(lines: Sequence[cst.EmptyLine]) -> tuple[list[cst.EmptyLine], list[cst.EmptyLine]]:
