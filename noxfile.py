@@ -85,7 +85,7 @@ TESTS = [
     *named("celery", enough(CELERIES)),
     *named("django", enough(DJANGOS)),
     *named("outbox", enough(DJANGOS)),
-    *(f"lint-tool-{python}" for python in PYTHONS),
+    *(f"linter-{python}" for python in PYTHONS),
     "integration",
 ]
 # What a plain `nox` runs. `nox -s celery django outbox` runs every pair.
@@ -168,18 +168,18 @@ def outbox(session: nox.Session, django: str) -> None:
     run_pytest(session, str(OUTBOX / "tests"), measured=f"outbox {django}")
 
 
-@nox.session(name="lint-tool", python=PYTHONS)
-def lint_tool(session: nox.Session) -> None:
+@nox.session(name="linter", python=PYTHONS)
+def linter(session: nox.Session) -> None:
     """Test airlock-lint on every supported Python, and on real projects."""
-    session.install(*group("lint-tool"), *editable(LINT))
+    session.install(*group("linter"), *editable(LINT))
     run_pytest(session, str(LINT / "tests"))
 
 
 @nox.session(python=PYTHONS[0])
-@nox.parametrize("name", ["celery", "django", "outbox", "lint-tool"], ids=["celery", "django", "outbox", "lint-tool"])
+@nox.parametrize("name", ["celery", "django", "outbox", "linter"], ids=["celery", "django", "outbox", "linter"])
 def lowest(session: nox.Session, name: str) -> None:
     """Test each package with the lowest version it allows of everything it depends on, airlock-core included."""
-    package = {"celery": CELERY, "django": DJANGO, "outbox": OUTBOX, "lint-tool": LINT}[name]
+    package = {"celery": CELERY, "django": DJANGO, "outbox": OUTBOX, "linter": LINT}[name]
     wheels = build_wheels(session)
     session.install(
         *group(name),
