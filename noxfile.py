@@ -276,19 +276,20 @@ def crash(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure, and print the figures of benchmarks/README.md."""
-    session.install(*group("bench"), *map(str, MODULES))
+    session.install(*group("bench"), *map(str, MODULES), str(LINT))
     missed = []
-    # The last one is not made of pyperf, and knows these options alone.
+    # The last two are not made of pyperf, and know these options alone.
     known = [option for option in session.posargs if option in ("--check", "--fast", "--help")]
     options = {
         "benchmarks/run.py": session.posargs,
         "benchmarks/dispatch.py": session.posargs,
         "benchmarks/outbox.py": known,
+        "benchmarks/lint.py": known,
     }
     for script, arguments in options.items():
         try:
             session.run("python", script, *arguments)
-        except nox.command.CommandFailed:  # after it has printed all; the other one should, too
+        except nox.command.CommandFailed:  # after it has printed all; the others should, too
             missed.append(script)
     if missed:
         session.error(f"Something was missed in {' and '.join(missed)}")

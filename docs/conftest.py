@@ -48,8 +48,8 @@ EXAMPLES = Path(__file__).parent / "examples"
 #: Which pages are about which kind of project: those in `examples`, by name.
 PAGES = {
     "plain": ["index", "installation", "quickstart", "policies", "nesting", "testing", "extending", "api", "changelog"],
-    "celery": ["celery", "task-wrapper", "celery-outcomes", "migration", "lint"],
-    "django": ["django", "comparison"],
+    "celery": ["celery", "task-wrapper", "celery-outcomes", "migration"],
+    "django": ["django", "comparison", "lint"],
     "outbox": ["outbox", "outbox-operations", "outbox-crash-test"],
 }
 

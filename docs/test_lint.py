@@ -12,7 +12,9 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["docs/lint.md", "packages/airlock-lint/README.md"]
-TASKS = re.findall(r"^```python\n# (shop/tasks\.py)\n(.*?)^```$", (ROOT / PAGES[0]).read_text(), re.DOTALL | re.MULTILINE)
+TASKS = re.findall(
+    r"^```python\n# (shop/tasks\.py)\n(.*?)^```$", (ROOT / PAGES[0]).read_text(), re.DOTALL | re.MULTILINE
+)
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -43,7 +45,9 @@ def test_commands_print_and_write_what_the_page_shows(page: str, shop: Path) -> 
     before, after = views
     (shop / "shop" / "views.py").write_text(before)
     shown = dict(
-        block.removeprefix("$ ").split("\n", 1) for block in blocks(page, "console") if block.startswith("$ airlock-lint")
+        block.removeprefix("$ ").split("\n", 1)
+        for block in blocks(page, "console")
+        if block.startswith("$ airlock-lint")
     )
 
     assert run("airlock-lint check .", shop).stdout == shown.pop("airlock-lint check .")

@@ -77,7 +77,8 @@ def test_effects_have_the_code_of_their_place(project, effect, imports, place, c
 
 
 def test_effects_elsewhere_are_left_alone(project):
-    assert project.codes("""
+    assert (
+        project.codes("""
         import requests
         from django.core.mail import send_mail
         from django.db import transaction
@@ -93,7 +94,9 @@ def test_effects_elsewhere_are_left_alone(project):
 
         def save():
             requests.post("url")
-    """) == []
+    """)
+        == []
+    )
 
 
 @pytest.mark.parametrize(

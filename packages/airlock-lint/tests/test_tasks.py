@@ -131,12 +131,15 @@ def test_other_things_are_left_alone(project, imports, call):
 
 
 def test_parameter_hides_a_task_of_its_name(project):
-    assert project.codes("""
+    assert (
+        project.codes("""
         from shop.tasks import notify
 
         def view(notify):
             notify.delay(1)
-    """) == []
+    """)
+        == []
+    )
 
 
 def test_names_that_refer_to_themselves_tell_nothing(project):

@@ -21,7 +21,7 @@ _OF_THE_MOMENT = ("connection", "producer", "publisher", "router", "result_cls",
 _OF_ENQUEUE = ("_name", "_origin", "_dispatch_options")
 
 
-class Left(Exception):
+class UnsafeError(Exception):
     """A call is left as it is, for this reason."""
 
 
@@ -47,13 +47,13 @@ class Publishing:
         """Find it in a call, or in the `on_commit` that is given.
 
         Raises:
-            Left: if the `on_commit` has arguments that it should not have.
+            UnsafeError: if the `on_commit` has arguments that it should not have.
         """
         if not on_commit:
             return cls._of_call(node, node)
         for argument in node.args[1:]:
             if argument.star or (argument.keyword and argument.keyword.value not in ("using", "robust")):
-                raise Left("the `on_commit()` has arguments that are not known")
+                raise UnsafeError("the `on_commit()` has arguments that are not known")
         callback = node.args[0].value
         match callback:
             case cst.Lambda(body=cst.Call() as inner):
@@ -67,7 +67,7 @@ class Publishing:
     def _of_call(cls, call: cst.Call, layout: cst.Call | None, waits_in: cst.Lambda | None = None) -> Self:
         function = call.func
         if not isinstance(function, cst.Attribute):
-            raise Left("it is called in a way that is not known")
+            raise UnsafeError("it is called in a way that is not known")
         return cls(function.value, function.attr.value, call.args, layout, waits_in)
 
 
@@ -75,7 +75,7 @@ def enqueue_call(function: cst.BaseExpression, publishing: Publishing, module: c
     """The call of `enqueue` that takes the place of another.
 
     Raises:
-        Left: if some of its arguments cannot be taken over.
+        UnsafeError: if some of its arguments cannot be taken over.
     """
     plain = publishing.method in ("delay", "delay_on_commit")
     if plain and publishing.layout is not None:
@@ -91,7 +91,7 @@ def enqueue_call(function: cst.BaseExpression, publishing: Publishing, module: c
         options = named
         for name in options:
             if name in _OF_THE_MOMENT:
-                raise Left(f"the option `{name}` belongs to this moment")
+                raise UnsafeError(f"the option `{name}` belongs to this moment")
     if options:
         args.append(
             cst.Arg(
@@ -120,7 +120,7 @@ def _with_receiver(function: cst.BaseExpression, publishing: Publishing, layout:
 
 def _checked(argument: cst.Arg) -> cst.Arg:
     if argument.keyword and argument.keyword.value in _OF_ENQUEUE:
-        raise Left(f"the argument `{argument.keyword.value}` means something else to `enqueue()`")
+        raise UnsafeError(f"the argument `{argument.keyword.value}` means something else to `enqueue()`")
     return argument
 
 
@@ -130,13 +130,13 @@ def _by_name(publishing: Publishing) -> dict[str, cst.BaseExpression]:
     named: dict[str, cst.BaseExpression] = {}
     for position, argument in enumerate(publishing.args):
         if argument.star:
-            raise Left("its options are dynamic")
+            raise UnsafeError("its options are dynamic")
         if argument.keyword is None and position >= len(parameters):
-            raise Left("it has too many positional arguments")
+            raise UnsafeError("it has too many positional arguments")
         name = argument.keyword.value if argument.keyword else parameters[position]
         named[name] = argument.value
     if publishing.method == "send_task" and "name" not in named:
-        raise Left("the name of the task is missing")
+        raise UnsafeError("the name of the task is missing")
     return named
 
 
@@ -150,7 +150,7 @@ def _positional(value: cst.BaseExpression | None) -> list[cst.Arg]:
                 for each in elements
             ]
         case _:
-            raise Left("its `args` are no literal tuple or list")
+            raise UnsafeError("its `args` are no literal tuple or list")
 
 
 def _keywords(value: cst.BaseExpression | None) -> list[cst.Arg]:
@@ -159,10 +159,12 @@ def _keywords(value: cst.BaseExpression | None) -> list[cst.Arg]:
             return []
         case cst.Dict(elements=elements):
             return [_keyword(each) for each in elements]
-        case cst.Call(func=cst.Name(value="dict"), args=args) if all(each.keyword or each.star == "**" for each in args):
+        case cst.Call(func=cst.Name(value="dict"), args=args) if all(
+            each.keyword or each.star == "**" for each in args
+        ):
             return [_bare(_checked(each)).with_changes(comma=each.comma) for each in args]
         case _:
-            raise Left("its `kwargs` are no literal dict")
+            raise UnsafeError("its `kwargs` are no literal dict")
 
 
 def _keyword(element: cst.BaseDictElement) -> cst.Arg:
@@ -171,7 +173,7 @@ def _keyword(element: cst.BaseDictElement) -> cst.Arg:
     key = element.key if isinstance(element, cst.DictElement) else None
     name = key.evaluated_value if isinstance(key, cst.SimpleString) else None
     if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
-        raise Left("a key of its `kwargs` is no literal name")
+        raise UnsafeError("a key of its `kwargs` is no literal name")
     equal = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
     return _checked(cst.Arg(element.value, keyword=cst.Name(name), equal=equal, comma=element.comma))
 

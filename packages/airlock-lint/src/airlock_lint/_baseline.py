@@ -20,7 +20,8 @@ def write(path: Path, found: Iterable[Finding]) -> None:
     """Write down findings."""
     counts = Counter(map(_key, found))
     entries = [
-        {"path": where, "code": code, "text": text, "count": count} for (where, code, text), count in sorted(counts.items())
+        {"path": where, "code": code, "text": text, "count": count}
+        for (where, code, text), count in sorted(counts.items())
     ]
     path.write_text(json.dumps({"version": 1, "findings": entries}, indent=1, ensure_ascii=False) + "\n", "utf-8")
 

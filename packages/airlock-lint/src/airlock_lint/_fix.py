@@ -83,10 +83,10 @@ def _is_unknown(candidate: Candidate, project: Project) -> bool:
 
 
 def _patch(path: str, before: bytes, after: bytes) -> str:
-    lines = (_decoded(source).splitlines(keepends=True) for source in (before, after))
+    old, new = (_decoded(source).splitlines(keepends=True) for source in (before, after))
     return "".join(
         line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
-        for line in difflib.unified_diff(*lines, f"a/{path.removeprefix('/')}", f"b/{path.removeprefix('/')}")
+        for line in difflib.unified_diff(old, new, f"a/{path.removeprefix('/')}", f"b/{path.removeprefix('/')}")
     )
 
 

@@ -24,7 +24,13 @@ def text(found: Sequence[Finding]) -> str:
 
 def as_json(found: Sequence[Finding]) -> str:
     """A list of objects. Lines and columns count from 1."""
-    return json.dumps([{"path": each.path, "code": each.code, "message": each.message, **_place(each)} for each in found], indent=1) + "\n"
+    return (
+        json.dumps(
+            [{"path": each.path, "code": each.code, "message": each.message, **_place(each)} for each in found],
+            indent=1,
+        )
+        + "\n"
+    )
 
 
 def _place(each: Finding) -> dict[str, int]:

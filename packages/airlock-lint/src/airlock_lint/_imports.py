@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 import libcst.matchers as m
 
-from ._arguments import Left
+from ._arguments import UnsafeError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -29,7 +29,7 @@ def way_to_enqueue(module: cst.Module) -> Enqueue:
     """How a module already calls `enqueue`, or `airlock.enqueue`, which needs an import.
 
     Raises:
-        Left: if the module uses the name `airlock` for something else.
+        UnsafeError: if the module uses the name `airlock` for something else.
     """
     if "airlock" not in module.code:
         return Enqueue(_airlock_enqueue("airlock"), is_imported=False)
@@ -47,7 +47,7 @@ def way_to_enqueue(module: cst.Module) -> Enqueue:
                         if alias.evaluated_name == "airlock":
                             return Enqueue(_airlock_enqueue(alias.evaluated_alias), is_imported=True)
     if _uses_name(module, "airlock"):
-        raise Left("the name `airlock` means something else in this module")
+        raise UnsafeError("the name `airlock` means something else in this module")
     return Enqueue(_airlock_enqueue("airlock"), is_imported=False)
 
 
@@ -85,7 +85,8 @@ def add_import(module: cst.Module, project_packages: Collection[str]) -> cst.Mod
     block = [
         (index, statement, section)
         for index, statement in enumerate(body)
-        if (section := _section(statement, project_packages)) is not None and isinstance(statement, cst.SimpleStatementLine)
+        if (section := _section(statement, project_packages)) is not None
+        and isinstance(statement, cst.SimpleStatementLine)
     ]
     # Imports further down are there for a reason of their own.
     block = [entry for position, entry in enumerate(block) if entry[0] - block[0][0] == position]

@@ -82,7 +82,9 @@ class Project:
                 return Kind.SIGNATURE if piped & {Kind.SIGNATURE, Kind.TASK} else None
             case Either(of):
                 kinds = {self.kind(each) for each in of}
-                return kinds.pop() if len(kinds) == 1 else Kind.SIGNATURE if kinds == {Kind.TASK, Kind.SIGNATURE} else None
+                return (
+                    kinds.pop() if len(kinds) == 1 else Kind.SIGNATURE if kinds == {Kind.TASK, Kind.SIGNATURE} else None
+                )
             case Function(decorators, _):
                 return Kind.TASK if any(map(self._makes_task, decorators)) else None
             case Class(bases, _):

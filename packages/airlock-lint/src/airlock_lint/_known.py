@@ -57,7 +57,18 @@ KNOWN: dict[str, Kind] = {
         " ".join(
             f"{module}.{name}"
             for module in ("celery", "celery.canvas")
-            for name in "chain group chord signature subtask maybe_signature Signature chunks xmap xstarmap".split()
+            for name in [
+                "chain",
+                "group",
+                "chord",
+                "signature",
+                "subtask",
+                "maybe_signature",
+                "Signature",
+                "chunks",
+                "xmap",
+                "xstarmap",
+            ]
         ),
     ),
     **_named(
@@ -65,7 +76,10 @@ KNOWN: dict[str, Kind] = {
         " ".join(
             [
                 *(f"{module}.{method}" for module in ("requests", "httpx") for method in WRITING_METHODS),
-                *(f"django.core.mail.{name}" for name in "send_mail send_mass_mail mail_admins mail_managers".split()),
+                *(
+                    f"django.core.mail.{name}"
+                    for name in ["send_mail", "send_mass_mail", "mail_admins", "mail_managers"]
+                ),
             ]
         ),
     ),

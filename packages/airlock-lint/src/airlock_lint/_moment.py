@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import libcst as cst
 import libcst.matchers as m
 
-from ._arguments import Left
+from ._arguments import UnsafeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ def check_moment(
     """Check that the arguments will be the same.
 
     Raises:
-        Left: if they might not be.
+        UnsafeError: if they might not be.
     """
     callback = publishing.waits_in
     own = _parameters(callback) if callback else set()
@@ -39,23 +39,23 @@ def check_moment(
         for call in m.findall(expression, m.Call()):
             if isinstance(call, cst.Call) and not _is_harmless(call.func):
                 shown = cst.Module([]).code_for_node(call.func)
-                raise Left(f"`{shown}()` is called when the transaction commits")
+                raise UnsafeError(f"`{shown}()` is called when the transaction commits")
     names, objects = _names(publishing)
     for name in sorted((names | objects) - own):
         if _may_change(name, node, parents, spans, is_object=name in objects):
-            raise Left(f"`{name}` may change before the transaction commits")
+            raise UnsafeError(f"`{name}` may change before the transaction commits")
 
 
 def _parameters(callback: cst.Lambda) -> set[str]:
     """The parameters of `lambda order=order: ...`, whose values are those of now."""
     parameters = callback.params
     if parameters.star_kwarg or isinstance(parameters.star_arg, cst.Param) or parameters.posonly_params:
-        raise Left("the lambda has parameters")
+        raise UnsafeError("the lambda has parameters")
     own = set()
     for parameter in [*parameters.params, *parameters.kwonly_params]:
         name = parameter.name.value
         if not isinstance(parameter.default, cst.Name) or parameter.default.value != name:
-            raise Left("the lambda has parameters")
+            raise UnsafeError("the lambda has parameters")
         own.add(name)
     return own
 
@@ -78,8 +78,7 @@ def _names(publishing: Publishing) -> tuple[set[str], set[str]]:
         for found in m.findall(argument.value, m.Attribute() | m.Subscript()):
             if root := _root(found):
                 objects.add(root)
-        if argument.value:
-            names |= {found.value for found in m.findall(argument.value, m.Name()) if isinstance(found, cst.Name)}
+        names |= {found.value for found in m.findall(argument.value, m.Name()) if isinstance(found, cst.Name)}
     if isinstance(publishing.receiver, cst.Name):
         names.add(publishing.receiver.value)
     return names, objects

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 import libcst as cst
 from libcst.metadata import MetadataWrapper, ParentNodeProvider, PositionProvider
 
-from ._arguments import Left, Publishing, comments, enqueue_call
+from ._arguments import Publishing, UnsafeError, comments, enqueue_call
 from ._imports import add_import, way_to_enqueue
 from ._moment import check_moment
 from ._scan import Span
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
-
     from pathlib import PurePath
 
     from ._scan import Candidate
@@ -53,7 +52,7 @@ def rewrite(
     try:
         _check_module(path, module)
         enqueue = way_to_enqueue(module)
-    except Left as left:
+    except UnsafeError as left:
         result.left = [(candidate, str(left)) for candidate in candidates]
         return result
     wrapper = MetadataWrapper(module, unsafe_skip_copy=True)  # a tree that was just parsed has no node twice
@@ -69,17 +68,17 @@ def rewrite(
         try:
             node = calls.get(candidate.span)
             if node is None:
-                raise Left("it is inside of a string")  # noqa: TRY301
+                raise UnsafeError("it is inside of a string")  # noqa: TRY301
             if candidate.noqa:
-                raise Left("it has a `# noqa`")  # noqa: TRY301
+                raise UnsafeError("it has a `# noqa`")  # noqa: TRY301
             _check_place(node, parents)
             publishing = Publishing.of(node, on_commit=candidate.on_commit)
             if publishing.is_late:
                 check_moment(node, publishing, parents, spans)
             new = enqueue_call(enqueue.function, publishing, module)
             if comments(node) != comments(new):
-                raise Left("a comment in it would get lost")  # noqa: TRY301
-        except Left as left:
+                raise UnsafeError("a comment in it would get lost")  # noqa: TRY301
+        except UnsafeError as left:
             result.left.append((candidate, str(left)))
         else:
             replacements[node] = new
@@ -108,33 +107,33 @@ def _check_module(path: PurePath, module: cst.Module) -> None:
     """Check that there may be a scope when functions of the module are called.
 
     Raises:
-        Left: if there is none.
+        UnsafeError: if there is none.
     """
     if "migrations" in path.parts[:-1]:
-        raise Left("a migration runs in no scope")
+        raise UnsafeError("a migration runs in no scope")
     is_command = path.parts[-3:-1] == ("management", "commands")
     if is_command and not any(name in module.code for name in ("airlock_command", "airlock.scope", "scoped")):
-        raise Left("a command runs in no scope before it has `@airlock_command`")
+        raise UnsafeError("a command runs in no scope before it has `@airlock_command`")
 
 
 def _check_place(node: cst.Call, parents: Mapping[cst.CSTNode, cst.CSTNode]) -> None:
     """Check that the call is a statement of its own, in a function, and that nobody waits for it to fail.
 
     Raises:
-        Left: if not.
+        UnsafeError: if not.
     """
     parent = parents[node]
     match parent:
         case cst.Expr():
             pass
         case cst.Attribute(attr=cst.Name(value=name)):
-            raise Left(f"`.{name}` of its result is used")
+            raise UnsafeError(f"`.{name}` of its result is used")
         case cst.Return():
-            raise Left("its result is returned")
+            raise UnsafeError("its result is returned")
         case cst.Lambda():
-            raise Left("its result is that of a lambda")
+            raise UnsafeError("its result is that of a lambda")
         case _:
-            raise Left("its result is used")
+            raise UnsafeError("its result is used")
     inside: cst.CSTNode = node
     function: cst.FunctionDef | None = None
     while not isinstance(inside, cst.Module):
@@ -143,14 +142,14 @@ def _check_place(node: cst.Call, parents: Mapping[cst.CSTNode, cst.CSTNode]) -> 
             function = around
             break
         if isinstance(around, cst.Try) and inside is around.body and (caught := _handles(around)):
-            raise Left(f"an `except {caught}` is there for a broker that cannot be reached")
+            raise UnsafeError(f"an `except {caught}` is there for a broker that cannot be reached")
         if isinstance(around, cst.ClassDef):
             break
         inside = around
     if function is None:
-        raise Left("it runs when the module is imported, in no scope")
+        raise UnsafeError("it runs when the module is imported, in no scope")
     if function.name.value in _OWN_PUBLISHING:
-        raise Left(f"it is part of a `{function.name.value}()` of your own")
+        raise UnsafeError(f"it is part of a `{function.name.value}()` of your own")
 
 
 def _handles(node: cst.Try) -> str | None:

@@ -8,17 +8,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from ._kinds import PUBLISHING
-from ._origins import Call, Class, Function, Name, Origin
 from ._scopes import Scope, bindings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from ._origins import Origin
     from ._scopes import Definition
 
 #: Without any of these words, a module has no calls of interest.
-_INTERESTING = re.compile(r"\b(?:delay|apply_async|delay_on_commit|apply_async_on_commit|send_task|mail|requests|httpx)\b")
+_INTERESTING = re.compile(
+    r"\b(?:delay|apply_async|delay_on_commit|apply_async_on_commit|send_task|mail|requests|httpx)\b"
+)
 _NOQA = re.compile(r"#\s*noqa\b(?!:)|#\s*noqa:\s*(?P<codes>[A-Z]+[0-9]+(?:[,\s]+[A-Z]+[0-9]+)*)", re.IGNORECASE)
 #: Names of modules that a file of a project must not take from the package that everybody means.
 _NOT_OURS = {"celery", "django", "requests", "httpx", "airlock"}
@@ -50,7 +52,7 @@ class Candidate:
     around: tuple[Origin | str, ...] = ()
     #: The code of its first line.
     text: str = ""
-    #: The codes of a `# noqa`, or none for a bare one.
+    #: The codes that a comment on one of its lines passes over; `ALL` without codes.
     noqa: frozenset[str] | None = None
 
 
@@ -173,9 +175,12 @@ class _Finder(ast.NodeVisitor):
             publishing, scope = inner
             self._reported.update(ast.walk(node.args[0]))
             self._report(node, publishing.attr, scope.origin(publishing.value), publishing, on_commit=True)
-        elif node not in self._reported and isinstance(function, ast.Attribute):
-            if function.attr in PUBLISHING or function.attr == "send_task":
-                self._report(node, function.attr, self._scope.origin(function.value), function)
+        elif (
+            node not in self._reported
+            and isinstance(function, ast.Attribute)
+            and (function.attr in PUBLISHING or function.attr == "send_task")
+        ):
+            self._report(node, function.attr, self._scope.origin(function.value), function)
         if node not in self._reported and self._around and (origin := self._scope.origin(function)) is not None:
             self._report(node, "effect", origin, function, around=tuple(self._around))
         self.generic_visit(node)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ._origins import Call, Class, Function, Item, Name, Origin, Pipe, attribute, either
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
 #: What may be bound to a name: an expression, a definition, an origin that is known, or something unknown.
@@ -88,7 +89,9 @@ def _bind(found: Bindings, target: ast.expr, value: Bound) -> None:
         case ast.Name(id=name):
             found.add(name, value)
         case ast.Tuple(elts=targets) | ast.List(elts=targets):
-            values = value.elts if isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == len(targets) else None
+            values = (
+                value.elts if isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == len(targets) else None
+            )
             for index, each in enumerate(targets):
                 _bind(found, each, values[index] if values else None)
         case ast.Starred(value=inner):
@@ -119,17 +122,17 @@ class Scope:
         outside: Scope | None = None,
         class_name: str | None = None,
     ) -> None:
-        self._names = names
+        self.names = names
         #: The dotted name of the module or class, for names that other modules can see.
-        self._prefix = prefix
+        self.prefix = prefix
         self._package = package
-        self._outside = outside
+        self.outside = outside
         self.is_class = class_name is not None
         self._resolving: set[str] = set()
 
     def of_class(self, node: ast.ClassDef) -> Scope:
         """The scope of the body of a class."""
-        prefix = f"{self._prefix}.{node.name}" if self._prefix else ""
+        prefix = f"{self.prefix}.{node.name}" if self.prefix else ""
         own = bindings(node.body, self._package).names
         return Scope(own, prefix=prefix, package=self._package, outside=self, class_name=node.name)
 
@@ -149,9 +152,11 @@ class Scope:
         decorated = [decorator for decorator in node.decorator_list if isinstance(decorator, ast.Call)]
         if any(_is_bound(decorator) for decorator in decorated):
             return self._definition(node)
-        if self.is_class and self._prefix and not any(_is_static(each) for each in node.decorator_list):
-            instance_of = Name(self._prefix)
-            is_class_method = any(isinstance(each, ast.Name) and each.id == "classmethod" for each in node.decorator_list)
+        if self.is_class and self.prefix and not any(_is_static(each) for each in node.decorator_list):
+            instance_of = Name(self.prefix)
+            is_class_method = any(
+                isinstance(each, ast.Name) and each.id == "classmethod" for each in node.decorator_list
+            )
             return instance_of if is_class_method else Call(instance_of)
         return None
 
@@ -161,7 +166,7 @@ class Scope:
             return None
         self._resolving.add(name)
         try:
-            return either([self._origin_of_bound(bound) for bound in self._names[name] if not _is_none(bound)])
+            return either([self._origin_of_bound(bound) for bound in self.names[name] if not _is_none(bound)])
         finally:
             self._resolving.discard(name)
 
@@ -169,23 +174,23 @@ class Scope:
         """What a name means here."""
         scope: Scope | None = self
         while scope is not None:
-            if name in scope._names:
+            if name in scope.names:
                 # Others can look at the names of a module as well, and tell what is behind them.
-                visible = scope._prefix and not scope.is_class
-                bound = scope._names[name]
+                visible = scope.prefix and not scope.is_class
+                bound = scope.names[name]
                 imported = len(bound) == 1 and isinstance(bound[0], Name)
-                return Name(f"{scope._prefix}.{name}") if visible and not imported else scope.own(name)
-            scope = scope._outside
+                return Name(f"{scope.prefix}.{name}") if visible and not imported else scope.own(name)
+            scope = scope.outside
             while scope is not None and scope.is_class:  # functions do not see the names of a class around them
-                scope = scope._outside
+                scope = scope.outside
         return Name(f"{self._module}.{name}") if name not in _BUILTINS else None
 
     @property
     def _module(self) -> str:
         scope = self
-        while scope._outside is not None:
-            scope = scope._outside
-        return scope._prefix
+        while scope.outside is not None:
+            scope = scope.outside
+        return scope.prefix
 
     def origin(self, node: ast.expr) -> Origin:
         """Where the value of an expression comes from."""
@@ -217,7 +222,7 @@ class Scope:
                 return self._definition(bound)
             case ast.ClassDef():
                 inside = self.of_class(bound)
-                members = tuple((name, inside.own(name)) for name in inside._names)
+                members = tuple((name, inside.own(name)) for name in inside.names)
                 return Class(tuple(self.origin(base) for base in bound.bases), members)
             case ast.expr():
                 return self.origin(bound)
@@ -226,7 +231,11 @@ class Scope:
 
     def _definition(self, node: Definition) -> Function:
         returned = [each.value for each in node.body if isinstance(each, ast.Return) and each.value is not None]
-        returns = self.of_function_body(node).origin(returned[0]) if len(returned) == 1 and node.decorator_list == [] else None
+        returns = (
+            self.of_function_body(node).origin(returned[0])
+            if len(returned) == 1 and node.decorator_list == []
+            else None
+        )
         return Function(tuple(self.origin(decorator) for decorator in node.decorator_list), returns)
 
     def of_function_body(self, node: Definition) -> Scope:
@@ -238,7 +247,7 @@ class Scope:
         return Scope(own, package=self._package, outside=self)
 
 
-_BUILTINS = frozenset(dir(__builtins__) if not isinstance(__builtins__, dict) else __builtins__)
+_BUILTINS = frozenset(dir(builtins))
 
 
 def _is_none(bound: Bound) -> bool:
