@@ -42,9 +42,11 @@ CELERY = ROOT / "packages" / "airlock-celery"
 DJANGO = ROOT / "packages" / "airlock-django"
 OUTBOX = ROOT / "packages" / "airlock-outbox"
 QUEUES = ROOT / "packages" / "airlock-queues"
+LINT = ROOT / "packages" / "airlock-lint"
 ALL = ROOT / "packages" / "airlock-all"
-MODULES = [CORE, CELERY, DJANGO, OUTBOX, QUEUES]  # all that have any
-PACKAGES = [*MODULES, ALL]
+MODULES = [CORE, CELERY, DJANGO, OUTBOX, QUEUES]  # all that have a part of `airlock`
+PACKAGES = [*MODULES, LINT, ALL]
+LOWEST = {"celery": CELERY, "django": DJANGO, "outbox": OUTBOX, "queues": QUEUES, "linter": LINT}
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 CELERIES = dict.fromkeys(["5.4", "5.5", "5.6", "5.7"], PYTHONS)
@@ -88,6 +90,7 @@ TESTS = [
     *named("django", enough(DJANGOS)),
     *named("outbox", enough(DJANGOS)),
     *(f"queues-{python}" for python in PYTHONS),
+    *(f"linter-{python}" for python in PYTHONS),
     "integration",
 ]
 # What a plain `nox` runs. `nox -s celery django outbox` runs every pair.
@@ -119,8 +122,8 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the packages and their typing tests with mypy (strict) and pyright."""
-    session.install(*group("types"), *third_party(OUTBOX), *extras(QUEUES))
-    sources = [package / "src" for package in MODULES]
+    session.install(*group("types"), *third_party(OUTBOX), *extras(QUEUES), *third_party(LINT))
+    sources = [package / "src" for package in [*MODULES, LINT]]
     tests = sorted(ROOT.glob("packages/*/typing_tests"))
     session.run("mypy", *map(str, sources + tests))
 
@@ -178,11 +181,18 @@ def queues(session: nox.Session) -> None:
     run_pytest(session, str(QUEUES / "tests"), measured="queues")
 
 
+@nox.session(python=PYTHONS)
+def linter(session: nox.Session) -> None:
+    """Test airlock-lint on every supported Python, and on real projects."""
+    session.install(*group("linter"), *editable(LINT))
+    run_pytest(session, str(LINT / "tests"))
+
+
 @nox.session(python=PYTHONS[0])
-@nox.parametrize("name", ["celery", "django", "outbox", "queues"], ids=["celery", "django", "outbox", "queues"])
+@nox.parametrize("name", LOWEST, ids=LOWEST)
 def lowest(session: nox.Session, name: str) -> None:
     """Test each package with the lowest version it allows of everything it depends on, airlock-core included."""
-    package = {"celery": CELERY, "django": DJANGO, "outbox": OUTBOX, "queues": QUEUES}[name]
+    package = LOWEST[name]
     needed = extras(package) if package is QUEUES else []
     wheels = build_wheels(session)
     session.install(
@@ -215,7 +225,7 @@ def integration(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the site, and run every snippet in it."""
-    session.install(*group("docs"), *editable(OUTBOX), "-e", str(QUEUES), *extras(QUEUES))
+    session.install(*group("docs"), *editable(OUTBOX), *editable(LINT), "-e", str(QUEUES), *extras(QUEUES))
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
     run_pytest(session, "docs", "--dist=loadfile")
 
@@ -287,19 +297,20 @@ def crash(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure, and print the figures of benchmarks/README.md."""
-    session.install(*group("bench"), *map(str, MODULES))
+    session.install(*group("bench"), *map(str, MODULES), str(LINT))
     missed = []
-    # The last one is not made of pyperf, and knows these options alone.
+    # The last two are not made of pyperf, and know these options alone.
     known = [option for option in session.posargs if option in ("--check", "--fast", "--help")]
     options = {
         "benchmarks/run.py": session.posargs,
         "benchmarks/dispatch.py": session.posargs,
         "benchmarks/outbox.py": known,
+        "benchmarks/lint.py": known,
     }
     for script, arguments in options.items():
         try:
             session.run("python", script, *arguments)
-        except nox.command.CommandFailed:  # after it has printed all; the other one should, too
+        except nox.command.CommandFailed:  # after it has printed all; the others should, too
             missed.append(script)
     if missed:
         session.error(f"Something was missed in {' and '.join(missed)}")

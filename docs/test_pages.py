@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 DOCS = Path(__file__).parent
 
 #: What a block may be besides Python that is run: it is for another program.
-OTHER_LANGUAGES = {"console", "ini"}
+OTHER_LANGUAGES = {"console", "ini", "yaml"}
 #: Directives that show no code, or that of a file which is imported or run.
 DIRECTIVES = {"{eval-rst}", "{image}", "{include}", "{literalinclude}", "{toctree}"}
 

@@ -17,7 +17,15 @@ from textwrap import dedent
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NAMES = ["airlock-core", "airlock-celery", "airlock-django", "airlock-outbox", "airlock-queues", "airlock-all"]
+NAMES = [
+    "airlock-core",
+    "airlock-celery",
+    "airlock-django",
+    "airlock-outbox",
+    "airlock-queues",
+    "airlock-all",
+    "airlock-lint",
+]
 
 #: Each, run in a new interpreter, uses one distribution through its public import paths.
 USE = {
@@ -254,6 +262,7 @@ INTEGRATION_MODULES = {
     "airlock-outbox": ["outbox/"],
     "airlock-queues": [f"executors/{queue}/" for queue in ("django_q", "dramatiq", "huey", "rq")],
     "airlock-all": [],
+    "airlock-lint": [],
 }
 
 
@@ -266,7 +275,9 @@ def test_wheel_carries_its_own_modules_and_no_others(wheels: dict[str, Path], na
 
     assert {file for file in integrations if not file.startswith(own)} == set()
     assert {path + "__init__.py" for path in own if path.endswith("/")} <= integrations
-    assert ("airlock/__init__.py" in files) == bool(files - integrations) == (name == "airlock-core")
+    assert {file.partition("/")[0] for file in files} <= {"airlock_lint" if name == "airlock-lint" else "airlock"}
+    assert ("airlock/__init__.py" in files) == (name == "airlock-core")
+    assert bool(files - integrations) == (name in ("airlock-core", "airlock-lint"))
     assert any(file.endswith("/py.typed") for file in files) == bool(files)
 
 
@@ -309,7 +320,7 @@ def test_airlock_outbox_brings_all_but_airlock_all(install: Callable[[str], Envi
     outbox = install("airlock-outbox")
 
     assert {*USE, "celery", "django"} <= outbox.installed()
-    assert outbox.installed().isdisjoint({"airlock-queues", "airlock-all"})
+    assert outbox.installed().isdisjoint({"airlock-queues", "airlock-all", "airlock-lint"})
     outbox.use(*USE)
 
 
@@ -317,6 +328,7 @@ def test_airlock_all_brings_everything(install: Callable[[str], Environment]) ->
     everything = install("airlock-all")
 
     assert {*USE, "airlock-all", "celery", "django"} <= everything.installed()
+    assert "airlock-lint" not in everything.installed()  # a tool for development
     everything.use(*USE)
 
 
@@ -325,6 +337,18 @@ def test_airlock_queues_brings_the_queue_of_its_extra(install: Callable[[str], E
 
     assert queues.installed() == {"airlock-core", "airlock-queues", "huey"}
     queues.run(USE_QUEUES)
+
+
+def test_airlock_lint_alone_brings_a_command_and_no_airlock(
+    install: Callable[[str], Environment], tmp_path: Path
+) -> None:
+    tool = install("airlock-lint")
+    (tmp_path / "views.py").write_text("from shop.tasks import notify\ndef view(): notify.delay(1)\n")
+
+    assert tool.installed().isdisjoint({*USE, "airlock-all", "celery", "django"})
+    command = [tool.directory / "bin" / "airlock-lint", "check", str(tmp_path)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "views.py:2:13: AIR001" in found.stdout
 
 
 # Together

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -15,7 +16,9 @@ Record: TypeAlias = dict[str, Any]
 
 _COUNTER = "airlock:explain"
 #: How often the counter is looked for, and put there.
-_ATTEMPTS = 5
+_ATTEMPTS = 20
+#: How long others are given meanwhile, in seconds.
+_PAUSE = 0.1
 #: How long a record is kept at most, in seconds: a week.
 _TIMEOUT = 7 * 24 * 60 * 60
 
@@ -54,7 +57,8 @@ class Ring:
                 return int(cache.incr(_COUNTER, more))
             newest = self.newest_first()[:1]
             # A cache in a database that another process has locked does not take it, and does not say so.
-            cache.add(_COUNTER, newest[0]["number"] if newest else 0, timeout=None)
+            if not cache.add(_COUNTER, newest[0]["number"] if newest else 0, timeout=None):
+                time.sleep(_PAUSE)
         raise LookupError("It does not keep a counter.")
 
     def _slot(self, number: int) -> str:

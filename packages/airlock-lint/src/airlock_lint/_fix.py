@@ -1,0 +1,95 @@
+"""`airlock-lint fix`."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import tokenize
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import _files
+from ._kinds import PUBLISHING, Project
+from ._known import Kind
+from ._progress import Progress
+from ._rewrite import rewrite
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ._files import File
+    from ._scan import Candidate, Module
+
+
+def run(files: Sequence[File], *, diff: bool) -> int:
+    """Rewrite files, print what was left, and say how many there were.
+
+    Returns:
+        1 if calls were left, otherwise 0.
+    """
+    with Progress("reading") as progress:
+        modules = _files.read(files, progress)
+    project = Project(modules)
+    packages = {module.names[0].partition(".")[0] for module in modules}
+    work = [
+        (module, publishing)
+        for file, module in zip(files, modules, strict=True)
+        if file.reported and (publishing := _publishing(module, project))
+    ]
+    done = changed = 0
+    left: list[str] = []
+    patches: list[str] = []
+    with Progress("rewriting") as progress:
+        for number, (module, publishing) in enumerate(work, 1):
+            path = Path(module.path)
+            source = path.read_bytes()
+            result = rewrite(path, source, publishing, packages)
+            compile(result.code, module.path, "exec", dont_inherit=True)
+            if result.done and diff:
+                patches.append(_patch(module.path, source, result.code))
+            elif result.done:
+                path.write_bytes(result.code)
+            done += len(result.done)
+            changed += bool(result.done)
+            left += (
+                f"{module.path}:{each.span.line}:{each.span.column + 1}: left `{each.shown}()`: {reason}\n"
+                for each, reason in result.left
+            )
+            progress(number, len(work))
+    sys.stdout.write("".join(patches))
+    # A patch is to be piped into a file, without anything else.
+    report = sys.stderr if diff else sys.stdout
+    for module in modules:
+        if module.error:
+            left.append(f"{module.path}:{module.error[0]}:1: left: {module.error[1]}\n")
+    report.write("".join(left))
+    verb = "would be rewritten" if diff else "rewritten"
+    report.write(f"{done} calls in {changed} files {verb}, {len(left)} left.\n")
+    if unknown := sum(_is_unknown(each, project) for module in modules for each in module.candidates):
+        report.write(f"{unknown} calls are of things not known as tasks: see `airlock-lint check --strict`.\n")
+    return 1 if left else 0
+
+
+def _publishing(module: Module, project: Project) -> list[Candidate]:
+    """The calls that publish tasks, in the order of their lines."""
+    kinds = {**dict.fromkeys(PUBLISHING, (Kind.TASK, Kind.SIGNATURE)), "send_task": (Kind.APP,)}
+    found = [each for each in module.candidates if project.kind(each.origin) in kinds.get(each.method, ())]
+    return sorted(found, key=lambda each: each.span)
+
+
+def _is_unknown(candidate: Candidate, project: Project) -> bool:
+    return candidate.method != "effect" and project.kind(candidate.origin) is None
+
+
+def _patch(path: str, before: bytes, after: bytes) -> str:
+    old, new = (_decoded(source).splitlines(keepends=True) for source in (before, after))
+    return "".join(
+        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+        for line in difflib.unified_diff(old, new, f"a/{path.removeprefix('/')}", f"b/{path.removeprefix('/')}")
+    )
+
+
+def _decoded(source: bytes) -> str:
+    encoding, _ = tokenize.detect_encoding(BytesIO(source).readline)
+    return source.decode(encoding)

@@ -1,0 +1,162 @@
+"""Rewrites the calls of one module that publish tasks, with LibCST."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import libcst as cst
+from libcst.metadata import MetadataWrapper, ParentNodeProvider, PositionProvider
+
+from ._arguments import Publishing, UnsafeError, comments, enqueue_call
+from ._imports import add_import, way_to_enqueue
+from ._moment import check_moment
+from ._scan import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from pathlib import PurePath
+
+    from ._scan import Candidate
+
+_OWN_PUBLISHING = {"delay", "apply_async", "delay_on_commit", "apply_async_on_commit", "send_task"}
+#: What failing to publish raises. Who catches one of these does it for the sake of the call.
+_BROKER_ERRORS = ("OperationalError", "ConnectionError", "TimeoutError", "OSError", "EncodeError", "KombuError")
+_CATCH_ALL = ("Exception", "BaseException")
+
+
+@dataclass(slots=True)
+class Rewritten:
+    """What became of a module."""
+
+    code: bytes
+    done: list[Candidate] = field(default_factory=list)
+    #: With the reason.
+    left: list[tuple[Candidate, str]] = field(default_factory=list)
+
+
+def rewrite(
+    path: PurePath, source: bytes, candidates: Iterable[Candidate], project_packages: Collection[str] = ()
+) -> Rewritten:
+    """Rewrite what can be rewritten safely.
+
+    Args:
+        path: where the module is, which tells what it is.
+        source: the module.
+        candidates: the calls in it that publish tasks.
+        project_packages: the names of the packages whose imports come last.
+    """
+    module = cst.parse_module(source)
+    result = Rewritten(source)
+    candidates = list(candidates)
+    try:
+        _check_module(path, module)
+        enqueue = way_to_enqueue(module)
+    except UnsafeError as left:
+        result.left = [(candidate, str(left)) for candidate in candidates]
+        return result
+    wrapper = MetadataWrapper(module, unsafe_skip_copy=True)  # a tree that was just parsed has no node twice
+    parents = wrapper.resolve(ParentNodeProvider)
+    spans = wrapper.resolve(PositionProvider)
+    calls = {
+        Span(at.start.line, at.start.column, at.end.line, at.end.column): node
+        for node, at in spans.items()
+        if isinstance(node, cst.Call)
+    }
+    replacements: dict[cst.CSTNode, cst.Call] = {}
+    for candidate in candidates:
+        try:
+            node = calls.get(candidate.span)
+            if node is None:
+                raise UnsafeError("it is inside of a string")  # noqa: TRY301
+            if candidate.noqa:
+                raise UnsafeError("it has a `# noqa`")  # noqa: TRY301
+            _check_place(node, parents)
+            publishing = Publishing.of(node, on_commit=candidate.on_commit)
+            if publishing.is_late:
+                check_moment(node, publishing, parents, spans)
+            new = enqueue_call(enqueue.function, publishing, module)
+            if comments(node) != comments(new):
+                raise UnsafeError("a comment in it would get lost")  # noqa: TRY301
+        except UnsafeError as left:
+            result.left.append((candidate, str(left)))
+        else:
+            replacements[node] = new
+            result.done.append(candidate)
+    if replacements:
+        changed = wrapper.module.visit(_Replace(replacements))
+        if not enqueue.is_imported:
+            changed = add_import(changed, project_packages)
+        bom = b"\xef\xbb\xbf"
+        result.code = changed.bytes
+        if source.startswith(bom) and not result.code.startswith(bom):
+            result.code = bom + result.code
+    return result
+
+
+class _Replace(cst.CSTTransformer):
+    def __init__(self, replacements: Mapping[cst.CSTNode, cst.Call]) -> None:
+        super().__init__()
+        self._replacements = replacements
+
+    def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.Call:
+        return self._replacements.get(original_node, updated_node)
+
+
+def _check_module(path: PurePath, module: cst.Module) -> None:
+    """Check that there may be a scope when functions of the module are called.
+
+    Raises:
+        UnsafeError: if there is none.
+    """
+    if "migrations" in path.parts[:-1]:
+        raise UnsafeError("a migration runs in no scope")
+    is_command = path.parts[-3:-1] == ("management", "commands")
+    if is_command and not any(name in module.code for name in ("airlock_command", "airlock.scope", "scoped")):
+        raise UnsafeError("a command runs in no scope before it has `@airlock_command`")
+
+
+def _check_place(node: cst.Call, parents: Mapping[cst.CSTNode, cst.CSTNode]) -> None:
+    """Check that the call is a statement of its own, in a function, and that nobody waits for it to fail.
+
+    Raises:
+        UnsafeError: if not.
+    """
+    parent = parents[node]
+    match parent:
+        case cst.Expr():
+            pass
+        case cst.Attribute(attr=cst.Name(value=name)):
+            raise UnsafeError(f"`.{name}` of its result is used")
+        case cst.Return():
+            raise UnsafeError("its result is returned")
+        case cst.Lambda():
+            raise UnsafeError("its result is that of a lambda")
+        case _:
+            raise UnsafeError("its result is used")
+    inside: cst.CSTNode = node
+    function: cst.FunctionDef | None = None
+    while not isinstance(inside, cst.Module):
+        around = parents[inside]
+        if isinstance(around, cst.FunctionDef):
+            function = around
+            break
+        if isinstance(around, cst.Try) and inside is around.body and (caught := _handles(around)):
+            raise UnsafeError(f"an `except {caught}` is there for a broker that cannot be reached")
+        if isinstance(around, cst.ClassDef):
+            break
+        inside = around
+    if function is None:
+        raise UnsafeError("it runs when the module is imported, in no scope")
+    if function.name.value in _OWN_PUBLISHING:
+        raise UnsafeError(f"it is part of a `{function.name.value}()` of your own")
+
+
+def _handles(node: cst.Try) -> str | None:
+    """What a `try` catches, if that is an error of publishing; or anything at all, and it does nothing else."""
+    alone = len(node.body.body) == 1 and isinstance(node.body.body[0], cst.SimpleStatementLine)
+    for handler in node.handlers:
+        caught = cst.Module([]).code_for_node(handler.type) if handler.type else "Exception"
+        if any(name in caught for name in _BROKER_ERRORS) or (alone and caught in _CATCH_ALL):
+            return caught
+    return None

@@ -1,0 +1,481 @@
+"""`airlock-lint fix`: what it writes, and what it leaves."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from textwrap import dedent
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("notify.delay()", "airlock.enqueue(notify)"),
+        ("notify.delay(1, urgent=True)", "airlock.enqueue(notify, 1, urgent=True)"),
+        ("notify.delay(*a, **b)", "airlock.enqueue(notify, *a, **b)"),
+        ("notify.delay(1)  # why", "airlock.enqueue(notify, 1)  # why"),
+        ("notify.delay_on_commit(1)", "airlock.enqueue(notify, 1)"),
+        ("notify.s(1).delay(2)", "airlock.enqueue(notify.s(1), 2)"),
+        ("(notify.s(1) | pack.s()).delay()", "airlock.enqueue(notify.s(1) | pack.s())"),
+        ("notify.apply_async()", "airlock.enqueue(notify)"),
+        ("notify.apply_async((1,))", "airlock.enqueue(notify, 1)"),
+        ("notify.apply_async([1, *a], {'urgent': True})", "airlock.enqueue(notify, 1, *a, urgent=True)"),
+        ("notify.apply_async(args=(1,), kwargs=dict(b=2, **c))", "airlock.enqueue(notify, 1, b=2, **c)"),
+        ("notify.apply_async(None, {**c, 'b': 2})", "airlock.enqueue(notify, **c, b=2)"),
+        (
+            'notify.apply_async((1,), countdown=60, link=pack.s("x"))',
+            'airlock.enqueue(notify, 1, _dispatch_options={"countdown": 60, "link": pack.s("x")})',
+        ),
+        (
+            "notify.apply_async((1,), None, 'id')",
+            "airlock.enqueue(notify, 1, _dispatch_options={'task_id': 'id'})",
+        ),
+        (
+            'notify.apply_async_on_commit((1,), queue="slow")',
+            'airlock.enqueue(notify, 1, _dispatch_options={"queue": "slow"})',
+        ),
+        (
+            'current_app.send_task("shop.tasks.notify", (1,), countdown=5)',
+            'airlock.enqueue("shop.tasks.notify", 1, _dispatch_options={"countdown": 5})',
+        ),
+        ("current_app.send_task(name=n, kwargs={})", "airlock.enqueue(n)"),
+        ("transaction.on_commit(lambda: notify.delay(a))", "airlock.enqueue(notify, a)"),
+        ("transaction.on_commit(lambda: notify.delay(str(a.id)), using=b)", "airlock.enqueue(notify, str(a.id))"),
+        ("transaction.on_commit(lambda a=a: notify.delay(a))", "airlock.enqueue(notify, a)"),
+        (
+            "transaction.on_commit(partial(notify.delay, f(a), urgent=True))",
+            "airlock.enqueue(notify, f(a), urgent=True)",
+        ),
+        (
+            "transaction.on_commit(functools.partial(notify.apply_async, (1,), priority=b))",
+            'airlock.enqueue(notify, 1, _dispatch_options={"priority": b})',
+        ),
+        ("transaction.on_commit(notify.delay)", "airlock.enqueue(notify)"),
+        ("if a: notify.delay(1); b()", "if a: airlock.enqueue(notify, 1); b()"),
+    ],
+)
+def test_calls_are_rewritten(fixed, before, after):
+    imports = (
+        "import functools\nfrom functools import partial\nfrom celery import current_app\n"
+        "from django.db import transaction\nfrom shop.tasks import notify, pack"
+    )
+
+    assert fixed(f"def view(a, b, c, f, n):\n    {before}\n", imports) == f"def view(a, b, c, f, n):\n    {after}\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "reason"),
+    [
+        ("result = notify.delay(1)", "its result is used"),
+        ("return notify.delay(1)", "its result is returned"),
+        ("notify.delay(1).get()", "`.get` of its result is used"),
+        ("lambda: notify.delay(1)", "its result is that of a lambda"),
+        ("[notify.delay(x) for x in a]", "its result is used"),
+        ("print(f'{notify.delay(1)}')", "its result is used"),
+        ("notify.apply_async(a)", "its `args` are no literal tuple or list"),
+        ("notify.apply_async((a))", "its `args` are no literal tuple or list"),
+        ("notify.apply_async(kwargs=a)", "its `kwargs` are no literal dict"),
+        ("notify.apply_async(kwargs={a: 1})", "a key of its `kwargs` is no literal name"),
+        ("notify.apply_async(kwargs={'class': 1})", "a key of its `kwargs` is no literal name"),
+        ("notify.apply_async((1,), **a)", "its options are dynamic"),
+        ("notify.apply_async(*a)", "its options are dynamic"),
+        ("notify.apply_async((1,), connection=a)", "the option `connection` belongs to this moment"),
+        ("notify.delay(_name=1)", "the argument `_name` means something else to `enqueue()`"),
+        ("notify.apply_async(kwargs={'_name': 1})", "the argument `_name` means something else to `enqueue()`"),
+        ("notify.delay(1)  # noqa: AIR001", "it has a `# noqa`"),
+        ("transaction.on_commit(lambda: notify.delay(f(a)))", "`f()` is called when the transaction commits"),
+        ("transaction.on_commit(lambda b=a: notify.delay(b))", "the lambda has parameters"),
+        ("transaction.on_commit(lambda: notify.delay(a)); a = 2", "`a` may change before the transaction commits"),
+        (
+            "transaction.on_commit(lambda: notify.delay(a.id)); a.save()",
+            "`a` may change before the transaction commits",
+        ),
+        ("transaction.on_commit(lambda: notify.delay(a.id)); f(a)", "`a` may change before the transaction commits"),
+        (
+            "transaction.on_commit(lambda: notify.delay(a)); a.append(1)",
+            "`a` may change before the transaction commits",
+        ),
+        ("for x in a: transaction.on_commit(lambda: notify.delay(x))", "`x` may change before the transaction commits"),
+        (
+            "transaction.on_commit(lambda: notify.delay(self.id)); super().save()",
+            "`self` may change before the transaction commits",
+        ),
+        ("transaction.on_commit(lambda: notify.delay(1), **a)", "the `on_commit()` has arguments that are not known"),
+    ],
+)
+def test_what_is_not_safe_is_left_with_the_reason(project, before, reason):
+    text = f"from django.db import transaction\nfrom shop.tasks import notify\n\ndef view(self, a, f):\n    {before}\n"
+    project.write("shop/views.py", text)
+
+    answer = project.run("fix", ".")
+
+    assert project.read() == text
+    assert answer.status == 1
+    place, _, left = answer.out.splitlines()[0].partition(": left ")
+    assert place.startswith("shop/views.py:5:")
+    assert left.endswith(f"()`: {reason}")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("notify.delay(1)", "it runs when the module is imported, in no scope"),
+        ("class View:\n    notify.delay(1)", "it runs when the module is imported, in no scope"),
+        ("def delay():\n    notify.delay(1)", "it is part of a `delay()` of your own"),
+        (
+            "def f():\n    try:\n        g()\n        notify.delay(1)\n    except kombu.OperationalError: ...",
+            "an `except kombu.OperationalError` is there for a broker that cannot be reached",
+        ),
+        (
+            "def f():\n    try:\n        notify.delay(1)\n    except Exception: ...",
+            "an `except Exception` is there for a broker that cannot be reached",
+        ),
+        (
+            "def f():\n    try:\n        notify.delay(1)\n    except: ...",
+            "an `except Exception` is there for a broker that cannot be reached",
+        ),
+        ("def f(airlock):\n    notify.delay(1)", "the name `airlock` means something else in this module"),
+    ],
+)
+def test_what_is_in_an_unsafe_place_is_left_with_the_reason(project, text, reason):
+    text = f"from shop.tasks import notify\n\n{text}\n"
+    project.write("shop/views.py", text)
+
+    answer = project.run("fix", ".")
+
+    assert project.read() == text
+    assert answer.out.splitlines()[0].endswith(f": {reason}")
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("shop/migrations/0001_initial.py", "a migration runs in no scope"),
+        ("shop/management/commands/remind.py", "a command runs in no scope before it has `@airlock_command`"),
+    ],
+)
+def test_what_runs_in_no_scope_is_left(project, path, reason):
+    project.write(path, "from shop.tasks import notify\ndef handle():\n    notify.delay(1)\n")
+
+    assert project.run("fix", ".").out.splitlines()[0] == f"{path}:3:5: left `notify.delay()`: {reason}"
+
+
+def test_command_with_a_scope_is_rewritten(project):
+    path = "shop/management/commands/remind.py"
+    project.write(
+        path,
+        """
+        from airlock.integrations.django import airlock_command
+        from shop.tasks import notify
+
+        class Command:
+            @airlock_command
+            def handle(self):
+                notify.delay(1)
+        """,
+    )
+
+    project.run("fix", ".")
+
+    assert "airlock.enqueue(notify, 1)" in project.read(path)
+
+
+def test_except_for_something_else_does_not_matter(fixed):
+    before = "def view():\n    try:\n        find()\n        notify.delay(1)\n    except KeyError: ...\n"
+
+    assert "airlock.enqueue(notify, 1)" in fixed(before)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            """
+            notify.delay(
+                1,  # the order
+                urgent=True,
+                # at last
+            )
+            """,
+            """
+            airlock.enqueue(
+                notify,
+                1,  # the order
+                urgent=True,
+                # at last
+            )
+            """,
+        ),
+        (
+            """
+            notify.delay(  # first
+                1
+            )
+            """,
+            """
+            airlock.enqueue(  # first
+                notify,
+                1
+            )
+            """,
+        ),
+        (
+            """
+            notify.apply_async(
+                kwargs={
+                    "order": find(
+                        1
+                    ),
+                    "urgent": True  # very
+                },
+                countdown=5,
+            )
+            """,
+            """
+            airlock.enqueue(
+                notify,
+                order=find(
+                    1
+                ),
+                urgent=True,
+                _dispatch_options={"countdown": 5},
+            )
+            """,
+        ),
+        (
+            """
+            notify.apply_async(
+                (1, 2),
+                queue="slow",
+                countdown=5  # seconds
+            )
+            """,
+            """
+            airlock.enqueue(
+                notify,
+                1,
+                2,
+                _dispatch_options={"queue": "slow", "countdown": 5}  # seconds
+            )
+            """,
+        ),
+        (
+            """
+            transaction.on_commit(
+                lambda: notify.delay(
+                    order=1,
+                    urgent=True,
+                )
+            )
+            """,
+            """
+            airlock.enqueue(
+                notify,
+                order=1,
+                urgent=True,
+            )
+            """,
+        ),
+        (
+            """
+            transaction.on_commit(
+                lambda: notify.delay(1)
+            )
+            """,
+            """
+            airlock.enqueue(notify, 1)
+            """,
+        ),
+    ],
+)
+def test_layout_and_comments_are_kept(fixed, before, after):
+    def in_function(text: str) -> str:
+        return f"def view():\n    {dedent(text).strip().replace(os.linesep, os.linesep + '    ')}\n"
+
+    if "# very" in before:  # it has no place of its own in the result
+        assert fixed(in_function(before)) == in_function(before)
+        before = before.replace("  # very", "")
+    assert fixed(in_function(before)) == in_function(after)
+
+
+def test_second_run_changes_nothing(project):
+    project.write(
+        "shop/views.py", "from shop.tasks import notify\ndef f():\n    notify.delay(1)\n    x = notify.delay(2)\n"
+    )
+    first = project.run("fix", ".")
+    text = project.read()
+
+    second = project.run("fix", ".")
+
+    assert first.out.endswith("1 calls in 1 files rewritten, 1 left.\n")
+    assert second.out.endswith("0 calls in 0 files rewritten, 1 left.\n")
+    assert project.read() == text
+
+
+def test_status_is_0_when_nothing_is_left(project):
+    project.write("shop/views.py", "from shop.tasks import notify\ndef f():\n    notify.delay(1)\n")
+
+    assert project.run("fix", ".").status == 0
+
+
+def test_diff_can_be_applied_and_changes_nothing_itself(project):
+    text = "from shop.tasks import notify\ndef f():\n    notify.delay(1)"  # no line end
+    project.write("shop/views.py", text)
+
+    answer = project.run("fix", ".", "--diff")
+
+    assert project.read() == text
+    assert "1 calls in 1 files would be rewritten, 0 left." in answer.err
+    subprocess.run(["git", "apply", "-"], input=answer.out, text=True, check=True, cwd=project.directory)
+    assert "airlock.enqueue(notify, 1)" in project.read()
+
+
+def test_tests_are_left_unless_asked_for(project):
+    text = "from shop.tasks import notify\ndef test_it():\n    notify.delay(1)\n"
+    project.write("tests/test_views.py", text)
+
+    project.run("fix", ".")
+    assert project.read("tests/test_views.py") == text
+
+    project.run("fix", ".", "--tests")
+    assert "airlock.enqueue(notify, 1)" in project.read("tests/test_views.py")
+
+
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf", b"# coding: latin-1\r\n# \xe4\r\n"])
+def test_encoding_and_line_ends_are_kept(project, start):
+    before = start + b"import airlock\r\nfrom shop.tasks import notify\r\ndef f():\r\n\tnotify.delay(1)\r\n"
+    file = project.directory / "shop/views.py"
+    file.write_bytes(before)
+
+    project.run("fix", ".")
+
+    assert file.read_bytes() == before.replace(b"notify.delay(1)", b"airlock.enqueue(notify, 1)")
+
+
+def test_calls_of_unknown_things_are_counted(project):
+    project.write("shop/views.py", "def f(timer):\n    timer.delay(1)\n")
+
+    assert "1 calls are of things not known as tasks" in project.run("fix", ".").out
+
+
+def test_file_that_is_no_python_is_left(project):
+    project.write("shop/views.py", "def :")
+
+    assert project.run("fix", ".").out.startswith("shop/views.py:1:1: left: ")
+
+
+def test_terminal_sees_progress(project):
+    project.write("shop/views.py", "from shop.tasks import notify\ndef f():\n    notify.delay(1)\n")
+    ours, theirs = pty.openpty()
+
+    subprocess.run(
+        [sys.executable, "-m", "airlock_lint", "fix", "."], stdout=subprocess.DEVNULL, stderr=theirs, check=True
+    )
+
+    os.close(theirs)
+    shown = os.read(ours, 10000).decode()
+    os.close(ours)
+    assert "reading 3/3" in shown
+    assert "rewriting 1/1" in shown
+
+
+# The import
+
+
+CALL = "\n\ndef f():\n    notify.delay(1)\n"
+CALLED = "\n\ndef f():\n    airlock.enqueue(notify, 1)\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "from shop.tasks import notify",
+            "import airlock\n\nfrom shop.tasks import notify",
+        ),
+        (
+            '"""Doc."""\n\nfrom __future__ import annotations\n\nfrom .tasks import notify',
+            '"""Doc."""\n\nfrom __future__ import annotations\n\nimport airlock\n\nfrom .tasks import notify',
+        ),
+        (
+            "import os\n\nfrom django import db\n\nfrom .tasks import notify",
+            "import os\n\nimport airlock\nfrom django import db\n\nfrom .tasks import notify",
+        ),
+        (
+            "import aaa\nimport celery\n\nfrom .tasks import notify",
+            "import aaa\nimport airlock\nimport celery\n\nfrom .tasks import notify",
+        ),
+        (
+            "import os\nimport sys\n\nfrom .tasks import notify",
+            "import os\nimport sys\n\nimport airlock\n\nfrom .tasks import notify",
+        ),
+        (
+            "import aaa\n\nfrom .tasks import notify",
+            "import aaa\nimport airlock\n\nfrom .tasks import notify",
+        ),
+        (
+            "# A comment.\n\n# About Django.\nfrom django import db\nfrom .tasks import notify",
+            "# A comment.\n\nimport airlock\n# About Django.\nfrom django import db\nfrom .tasks import notify",
+        ),
+        (
+            "import os\n\nfrom installed.tasks import notify",
+            "import os\n\nimport airlock\nfrom installed.tasks import notify",
+        ),
+        (
+            "import os\n\nmode = 1\nfrom shop.tasks import notify",
+            "import os\n\nimport airlock\n\nmode = 1\nfrom shop.tasks import notify",
+        ),
+    ],
+)
+def test_import_is_put_where_isort_would(project, before, after):
+    project.write("shop/views.py", before + "\n" + CALL)
+
+    project.run("fix", ".")
+
+    assert project.read() == after + "\n" + CALLED
+
+
+@pytest.mark.parametrize(
+    ("imports", "call"),
+    [
+        ("import airlock", "airlock.enqueue(notify, 1)"),
+        ("import airlock as lock", "lock.enqueue(notify, 1)"),
+        ("from airlock import enqueue", "enqueue(notify, 1)"),
+        ("from airlock import enqueue as later, scope", "later(notify, 1)"),
+        ("import airlock.ext", "airlock.enqueue(notify, 1)"),
+    ],
+)
+def test_import_that_is_there_is_used(project, imports, call):
+    project.write("shop/views.py", f"{imports}\nfrom shop.tasks import notify\n{CALL}")
+
+    project.run("fix", ".")
+
+    assert project.read() == f"{imports}\nfrom shop.tasks import notify\n{CALL.replace('notify.delay(1)', call)}"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            '"""Doc."""\n\n\ndef f():\n    from shop.tasks import notify\n    notify.delay()\n',
+            (
+                '"""Doc."""\n\nimport airlock\n\n\ndef f():\n'
+                "    from shop.tasks import notify\n    airlock.enqueue(notify)\n"
+            ),
+        ),
+        (
+            "def f():\n    from shop.tasks import notify\n    notify.delay(1)\n",
+            "import airlock\n\n\ndef f():\n    from shop.tasks import notify\n    airlock.enqueue(notify, 1)\n",
+        ),
+    ],
+)
+def test_module_without_imports_gets_one(project, before, after):
+    project.write("shop/views.py", before)
+
+    project.run("fix", ".")
+
+    assert project.read() == after
