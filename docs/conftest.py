@@ -61,7 +61,7 @@ PAGES = {
         "changelog",
     ],
     "celery": ["celery", "task-wrapper", "celery-outcomes", "migration", "testing-celery"],
-    "django": ["django", "explain", "toolbar", "comparison", "testing-pytest-django", "lint"],
+    "django": ["django", "boundaries", "explain", "toolbar", "comparison", "testing-pytest-django", "lint"],
     "outbox": ["outbox", "outbox-operations", "outbox-crash-test"],
     "queues": ["queues"],
     "queues-django": ["queues-django"],

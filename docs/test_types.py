@@ -19,7 +19,7 @@ explicit_package_bases = true
 namespace_packages = true
 
 # They have no types.
-[mypy-huey.*,django_q.*]
+[mypy-huey.*,django_q.*,channels.*,graphene.*,graphene_django.*,rest_framework.*]
 ignore_missing_imports = true
 
 [mypy.plugins.django-stubs]
