@@ -41,8 +41,9 @@ CORE = ROOT / "packages" / "airlock-core"
 CELERY = ROOT / "packages" / "airlock-celery"
 DJANGO = ROOT / "packages" / "airlock-django"
 OUTBOX = ROOT / "packages" / "airlock-outbox"
+QUEUES = ROOT / "packages" / "airlock-queues"
 ALL = ROOT / "packages" / "airlock-all"
-MODULES = [CORE, CELERY, DJANGO, OUTBOX]  # all that have any
+MODULES = [CORE, CELERY, DJANGO, OUTBOX, QUEUES]  # all that have any
 PACKAGES = [*MODULES, ALL]
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
@@ -86,6 +87,7 @@ TESTS = [
     *named("celery", enough(CELERIES)),
     *named("django", enough(DJANGOS)),
     *named("outbox", enough(DJANGOS)),
+    *(f"queues-{python}" for python in PYTHONS),
     "integration",
 ]
 # What a plain `nox` runs. `nox -s celery django outbox` runs every pair.
@@ -117,7 +119,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the packages and their typing tests with mypy (strict) and pyright."""
-    session.install(*group("types"), *third_party(OUTBOX))
+    session.install(*group("types"), *third_party(OUTBOX), *extras(QUEUES))
     sources = [package / "src" for package in MODULES]
     tests = sorted(ROOT.glob("packages/*/typing_tests"))
     session.run("mypy", *map(str, sources + tests))
@@ -169,17 +171,28 @@ def outbox(session: nox.Session, django: str) -> None:
     run_pytest(session, str(OUTBOX / "tests"), measured=f"outbox {django}")
 
 
+@nox.session(python=PYTHONS)
+def queues(session: nox.Session) -> None:
+    """Test airlock-queues on every supported Python, with the newest release of each queue."""
+    session.install(*group("queues"), *editable(QUEUES), *extras(QUEUES))
+    run_pytest(session, str(QUEUES / "tests"), measured="queues")
+
+
 @nox.session(python=PYTHONS[0])
-@nox.parametrize("name", ["celery", "django", "outbox"], ids=["celery", "django", "outbox"])
+@nox.parametrize("name", ["celery", "django", "outbox", "queues"], ids=["celery", "django", "outbox", "queues"])
 def lowest(session: nox.Session, name: str) -> None:
     """Test each package with the lowest version it allows of everything it depends on, airlock-core included."""
-    package = {"celery": CELERY, "django": DJANGO, "outbox": OUTBOX}[name]
+    package = {"celery": CELERY, "django": DJANGO, "outbox": OUTBOX, "queues": QUEUES}[name]
+    needed = extras(package) if package is QUEUES else []
     wheels = build_wheels(session)
     session.install(
         *group(name),
         f"{package.name} @ {wheels[package].as_uri()}",
-        *(f"{requirement.name}=={lowest_version(requirement)}" for requirement in dependencies(package)),
-        *([] if package is DJANGO else DRIVERS),
+        *(
+            f"{requirement.name}=={lowest_version(requirement)}"
+            for requirement in [*dependencies(package), *map(Requirement, needed)]
+        ),
+        *(DRIVERS if package in (CELERY, OUTBOX) else []),
         "--find-links",
         str(wheels[package].parent),
     )
@@ -190,7 +203,11 @@ def lowest(session: nox.Session, name: str) -> None:
 def integration(session: nox.Session) -> None:
     """Test the packages together, installed from wheels, on real databases, brokers, workers and servers."""
     wheels = build_wheels(session)
-    session.install(*group("integration"), *(f"{package.name} @ {wheel.as_uri()}" for package, wheel in wheels.items()))
+    session.install(
+        *group("integration"),
+        *(f"{package.name} @ {wheel.as_uri()}" for package, wheel in wheels.items()),
+        *extras(QUEUES),
+    )
     # Whether distributions join up is for the session `build`, which has an environment of its own for each case.
     run_pytest(session, "tests-integration", "--ignore=tests-integration/test_packaging.py", measured="integration")
 
@@ -198,7 +215,7 @@ def integration(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the site, and run every snippet in it."""
-    session.install(*group("docs"), *editable(OUTBOX))
+    session.install(*group("docs"), *editable(OUTBOX), "-e", str(QUEUES), *extras(QUEUES))
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
     run_pytest(session, "docs", "--dist=loadfile")
 
@@ -227,7 +244,7 @@ def coverage(session: nox.Session) -> None:
     """Run the tests once more, measured, then report what none of them has run: nothing may be left."""
     shutil.rmtree(COVERAGE, ignore_errors=True)
     COVERAGE.mkdir()
-    _to_measure.update(["core", "integration"], map("celery {}".format, CELERIES))
+    _to_measure.update(["core", "queues", "integration"], map("celery {}".format, CELERIES))
     _to_measure.update(f"{name} {version}" for name in ("django", "outbox") for version in DJANGOS)
     for name in [*TESTS, "coverage-report"]:
         session.notify(name)
@@ -311,6 +328,12 @@ def third_party(package: Path) -> list[str]:
     """What a distribution needs, besides others of ours."""
     siblings = {sibling.name for sibling in PACKAGES}
     return [str(needed) for needed in dependencies(package) if needed.name not in siblings]
+
+
+def extras(package: Path) -> list[str]:
+    """What a distribution needs for its extras."""
+    metadata = tomllib.loads((package / "pyproject.toml").read_text())
+    return sorted(line for lines in metadata["project"].get("optional-dependencies", {}).values() for line in lines)
 
 
 def lowest_version(requirement: Requirement) -> str:

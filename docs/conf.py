@@ -29,8 +29,12 @@ napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 
 
-# What describes the outbox imports its models.
-settings.configure(INSTALLED_APPS=["airlock.integrations.outbox"])
+# What describes the outbox and Django-Q2 imports their models.
+settings.configure(
+    INSTALLED_APPS=["airlock.integrations.outbox", "django_q"],
+    Q_CLUSTER={"timeout": 30, "retry": 60},  # it warns of its own defaults
+    SECRET_KEY="of no site",
+)
 django.setup()
 
 #: Docstrings of attributes and properties, as they were.

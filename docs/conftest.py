@@ -34,6 +34,7 @@ from sybil.sybil import SybilCollection
 
 import airlock
 from airlock.integrations.celery import uninstall_global_intercept
+from own_brokers import OwnRedis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,6 +63,8 @@ PAGES = {
     "celery": ["celery", "task-wrapper", "celery-outcomes", "migration", "testing-celery"],
     "django": ["django", "explain", "toolbar", "comparison", "testing-pytest-django"],
     "outbox": ["outbox", "outbox-operations", "outbox-crash-test"],
+    "queues": ["queues"],
+    "queues-django": ["queues-django"],
 }
 
 #: What is set up for each snippet of such a page. Snippets in comments find it under these names.
@@ -70,10 +73,12 @@ FIXTURES = {
     "celery": ["celery_project", "ran"],
     "django": ["django_project"],
     "outbox": ["outbox_project"],
+    "queues": ["queues_project"],
+    "queues-django": ["django_project"],
 }
 
 #: Which of those in `examples` such a project is, if it is not the one of that name.
-PROJECTS = {"outbox": "django"}
+PROJECTS = {"outbox": "django", "queues-django": "django"}
 
 # test_examples.py runs the tests of the example projects, in processes of their own.
 collect_ignore = ["_build", "examples"]
@@ -88,8 +93,9 @@ REGISTER_TASKS_OF_CELERY = set(_state._on_app_finalizers)  # noqa: SLF001
 # Django can be set up once in a process. The other projects put it out of sight.
 sys.path.insert(0, str(EXAMPLES / "django"))
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
-# For the pages that are about it. It does nothing before `AIRLOCK` says so.
-django.conf.settings.INSTALLED_APPS = [*django.conf.settings.INSTALLED_APPS, "airlock.integrations.outbox"]
+# For the pages that are about them. The outbox does nothing before `AIRLOCK` says so.
+django.conf.settings.INSTALLED_APPS += ["airlock.integrations.outbox", "django_q"]
+django.conf.settings.Q_CLUSTER = {"name": "shop", "orm": "default", "workers": 1, "timeout": 30, "retry": 60}
 django.setup()
 CELERY_OF_DJANGO = importlib.import_module("config.celery").app
 # Another process that shares the tests would look for the module before this file has said where it is.
@@ -240,6 +246,23 @@ def django_project(transactional_db: None, mailoutbox: list[EmailMessage]) -> No
 def outbox_project(django_project: None, settings: SettingsWrapper) -> None:
     """The Django project, with an outbox."""
     settings.AIRLOCK = {"SCOPE": "airlock.integrations.outbox.OutboxScope"}
+
+
+@pytest.fixture(scope="session")
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Redis of our own."""
+    server = OwnRedis(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture
+def queues_project(own_redis: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The project with other queues, on a Redis that keeps what waits from snippet to snippet."""
+    monkeypatch.setenv("REDIS_URL", own_redis)
+    with without_django(), project("queues"):
+        yield
 
 
 @pytest.fixture

@@ -236,6 +236,29 @@ def test_readme_of_django_enqueues_below_the_middleware(capsys: pytest.CaptureFi
     assert capsys.readouterr().out == "pack order 5\n"
 
 
+@pytest.mark.usefixtures("plain_project")
+def test_readme_of_queues_sends_one_email_however_often_the_job_is_retried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where its database will be
+    dispatch, hold = snippets("packages/airlock-queues/README.md")
+    attempts = []
+
+    def charge(order_id: int) -> None:
+        attempts.append(order_id)
+        if len(attempts) < 3:
+            raise ConnectionError
+
+    defined = executed(hold, **executed(dispatch))
+    defined["charge"] = charge
+    defined["process_order"](7, 8)
+    while (task := defined["huey"].dequeue()) is not None:
+        defined["huey"].execute(task)
+
+    assert attempts == [7, 7, 7]
+    assert capsys.readouterr().out == "dear user 123\ndear user 8\n"
+
+
 @pytest.mark.usefixtures("outbox_project")
 def test_readme_of_outbox_writes_the_message_with_the_order() -> None:
     from config.celery import app

@@ -18,6 +18,10 @@ check_untyped_defs = true
 explicit_package_bases = true
 namespace_packages = true
 
+# They have no types.
+[mypy-huey.*,django_q.*]
+ignore_missing_imports = true
+
 [mypy.plugins.django-stubs]
 django_settings_module = settings_of_package
 """
@@ -31,7 +35,7 @@ INSTALLED_APPS = ["airlock.integrations.django", "airlock.integrations.outbox", 
 
 def in_package(package: str, source: str) -> str:
     """A module of an example project as one of a package."""
-    own = "(shop|config|kiosk|airlock_kiosk)"
+    own = "(shop|config|kiosk|airlock_kiosk|pigeon|airlock_pigeon|dramatiq_shop|huey_shop|rq_shop)"
     source = re.sub(rf"^import {own}$", rf"from {package} import \1", source, flags=re.MULTILINE)
     return re.sub(rf"^from {own}\b", rf"from {package}.\1", source, flags=re.MULTILINE)
 

@@ -17,7 +17,7 @@ from textwrap import dedent
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NAMES = ["airlock-core", "airlock-celery", "airlock-django", "airlock-outbox", "airlock-all"]
+NAMES = ["airlock-core", "airlock-celery", "airlock-django", "airlock-outbox", "airlock-queues", "airlock-all"]
 
 #: Each, run in a new interpreter, uses one distribution through its public import paths.
 USE = {
@@ -111,6 +111,30 @@ USE = {
     """,
 }
 
+#: The same for the distribution that airlock-all does not bring, as most need one of its extras at most.
+USE_QUEUES = """
+    import airlock
+    from airlock.integrations.executors.huey import airlock_task, huey_executor
+    from huey import MemoryHuey
+
+    huey = MemoryHuey(immediate=True)
+    sent = []
+
+    @huey.task()
+    def follow_up(value):
+        sent.append(value)
+
+    @huey.task()
+    @airlock_task
+    def first():
+        airlock.enqueue(follow_up, 1)
+        assert sent == []
+
+    with airlock.scope(executor=huey_executor):
+        airlock.enqueue(first)
+    assert sent == [1]
+"""
+
 
 class Environment:
     """A new virtual environment, and the installer that works on it."""
@@ -200,10 +224,10 @@ def install(empty: Environment, wheels: dict[str, Path], tmp_path: Path) -> Call
 
 @pytest.fixture(scope="session")
 def third_party(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A directory with Celery and Django, and what these need."""
+    """A directory with Celery, Django and Huey, and what these need."""
     directory = tmp_path_factory.mktemp("third_party")
     target = ["--python", sys.executable, "--target", directory]
-    run("uv", "pip", "install", "--quiet", "--compile-bytecode", *target, "celery", "django")
+    run("uv", "pip", "install", "--quiet", "--compile-bytecode", *target, "celery", "django", "huey")
     yield directory
     shutil.rmtree(directory)
 
@@ -224,10 +248,11 @@ only_uv = pytest.mark.parametrize("empty", ["uv"], indirect=True)
 
 #: What each has in `airlock/integrations`, where none may have an `__init__.py` that the others would lack.
 INTEGRATION_MODULES = {
-    "airlock-core": ["executors/sync/"],
+    "airlock-core": ["executors/sync/", "otel.py", "sentry.py"],
     "airlock-celery": ["celery/", "executors/celery/", "executors/_celery_batch.py"],
-    "airlock-django": ["django/"],
+    "airlock-django": ["django/", "executors/django_tasks/"],
     "airlock-outbox": ["outbox/"],
+    "airlock-queues": [f"executors/{queue}/" for queue in ("django_q", "dramatiq", "huey", "rq")],
     "airlock-all": [],
 }
 
@@ -283,16 +308,23 @@ def test_airlock_django_alone_brings_no_celery(install: Callable[[str], Environm
 def test_airlock_outbox_brings_all_but_airlock_all(install: Callable[[str], Environment]) -> None:
     outbox = install("airlock-outbox")
 
-    assert {*NAMES[:-1], "celery", "django"} <= outbox.installed()
-    assert "airlock-all" not in outbox.installed()
+    assert {*USE, "celery", "django"} <= outbox.installed()
+    assert outbox.installed().isdisjoint({"airlock-queues", "airlock-all"})
     outbox.use(*USE)
 
 
 def test_airlock_all_brings_everything(install: Callable[[str], Environment]) -> None:
     everything = install("airlock-all")
 
-    assert {*NAMES, "celery", "django"} <= everything.installed()
+    assert {*USE, "airlock-all", "celery", "django"} <= everything.installed()
     everything.use(*USE)
+
+
+def test_airlock_queues_brings_the_queue_of_its_extra(install: Callable[[str], Environment]) -> None:
+    queues = install("airlock-queues[huey]")
+
+    assert queues.installed() == {"airlock-core", "airlock-queues", "huey"}
+    queues.run(USE_QUEUES)
 
 
 # Together
@@ -322,6 +354,19 @@ def test_editable_installs_join_up_with_each_other_and_with_wheels(
         module = {"airlock-core": "airlock"}.get(name, f"airlock.integrations.{name.removeprefix('airlock-')}")
         file = Path(prepared.run(f"import {module} as module; print(module.__file__)").strip())
         assert file.is_relative_to(ROOT / "packages" / name if name in editable else prepared.directory)
+
+
+@only_uv
+@pytest.mark.parametrize("editable", [True, False], ids=["editable", "wheel"])
+def test_airlock_queues_joins_up_with_the_others(
+    prepared: Environment, wheels: dict[str, Path], editable: bool
+) -> None:
+    for name in USE:
+        prepared.add(*([wheels[name]] if editable else ["--editable", ROOT / "packages" / name]))
+    prepared.add(*(["--editable", ROOT / "packages" / "airlock-queues"] if editable else [wheels["airlock-queues"]]))
+
+    prepared.use(*USE)
+    prepared.run(USE_QUEUES)
 
 
 @pytest.mark.parametrize(("gone", "left"), [("airlock-celery", "airlock-django"), ("airlock-django", "airlock-celery")])
@@ -362,6 +407,7 @@ INTEGRATIONS = [
     "airlock.integrations.outbox",
     "airlock.integrations.celery",
     "airlock.integrations.executors.celery",
+    "airlock.integrations.executors.huey",
     "airlock.integrations.executors.sync",
     "airlock.integrations.django",
 ]

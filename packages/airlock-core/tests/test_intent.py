@@ -40,6 +40,18 @@ class RegisteredTask:
         pass
 
 
+class WrappingTask:
+    """What other queues make of a function: it keeps the function in an attribute, and has a short name, or none."""
+
+    name = "registered"
+
+    def __init__(self, **wrapped):
+        vars(self).update(wrapped)
+
+    def __call__(self):
+        pass
+
+
 @pytest.fixture
 def enqueue():
     """`airlock.enqueue`, in a scope whose intents never go out."""
@@ -117,6 +129,9 @@ def test_later_changes_to_what_was_given_change_nothing(enqueue):
         (Mailer, "Mailer", f"{__name__}.Mailer"),
         (Mailer(), "Mailer", f"{__name__}.Mailer"),
         (RegisteredTask(), "notify_warehouse", "shop.tasks.notify_warehouse"),
+        (WrappingTask(func=send_email), "send_email", f"{__name__}.send_email"),
+        (WrappingTask(fn=send_email), "send_email", f"{__name__}.send_email"),
+        (WrappingTask(func="no function"), "registered", "registered"),
         (functools.partial(send_email, 1), "send_email", f"{__name__}.send_email"),
         (functools.partial(functools.partial(RegisteredTask()), 1), "notify_warehouse", "shop.tasks.notify_warehouse"),
         (lambda: None, "<lambda>", f"{__name__}.<lambda>"),

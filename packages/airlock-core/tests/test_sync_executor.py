@@ -47,12 +47,12 @@ def test_what_a_call_would_publish_is_refused(kind):
             raise AssertionError("published")
 
     canvas = Canvas(task=f"celery.{kind}", args=(), kwargs={})
-    with pytest.raises(airlock.DispatchError, match=f"is a .*{kind}, which only Celery can run"):
+    with pytest.raises(airlock.DispatchError, match=f"is a .*{kind}, which only a queue can run"):
         sync_executor(airlock.Intent(canvas))
 
 
 def test_the_name_of_a_task_is_refused():
-    with pytest.raises(airlock.DispatchError, match="notify is the name of a task, which only Celery can run"):
+    with pytest.raises(airlock.DispatchError, match="notify is the name of a task, which only a queue can run"):
         sync_executor(airlock.Intent("shop.tasks.notify", (1,)))
 
 

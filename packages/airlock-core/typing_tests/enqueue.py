@@ -34,6 +34,12 @@ class Task:
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 
+class EnqueuedTask:
+    """As Django has them: not callable."""
+
+    def enqueue(self, user_id: int) -> None: ...
+
+
 # What fits is accepted.
 
 assert_type(airlock.enqueue(send_email, 1), airlock.Intent)
@@ -45,6 +51,8 @@ assert_type(airlock.enqueue(Order, 1), airlock.Intent)
 assert_type(airlock.enqueue(Order(1).confirm, by="clerk"), airlock.Intent)
 assert_type(airlock.enqueue(partial(send_email, subject="Hello"), 1), airlock.Intent)
 assert_type(airlock.enqueue(Task(), 1, "anything", at="all"), airlock.Intent)
+assert_type(airlock.enqueue(EnqueuedTask(), 1), airlock.Intent)
+assert_type(airlock.enqueue(EnqueuedTask(), 1, _dispatch_options={"priority": 7}), airlock.Intent)
 assert_type(airlock.enqueue("shop.tasks.send_email", 1, "anything", at="all"), airlock.Intent)
 assert_type(airlock.enqueue(lambda: None), airlock.Intent)
 
@@ -56,6 +64,7 @@ airlock.enqueue(send_email, 1, "Hello", True)  # type: ignore[call-overload]  # 
 airlock.enqueue(send_email, 1, urgent="yes")  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
 airlock.enqueue(send_email, 1, countdown=60)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 airlock.enqueue(notify, order="1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+airlock.enqueue(EnqueuedTask(), "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
 airlock.enqueue(send_async, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
 airlock.enqueue(Order, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
 airlock.enqueue(Order(1).confirm, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]

@@ -310,6 +310,26 @@ def test_use_of_airlock_celery_where_it_is_missing_says_how_to_install_it(settin
         airlock.scope()
 
 
+@pytest.mark.skipif(
+    importlib.util.find_spec("airlock.integrations.executors.rq") is not None,
+    reason="airlock-queues is installed here; `nox -s django` runs this without it",
+)
+@pytest.mark.parametrize(
+    ("path", "extra"),
+    [
+        ("django_q.django_q_executor", "django-q2"),
+        ("dramatiq.dramatiq_executor", "dramatiq"),
+        ("huey.huey_executor", "huey"),
+        ("rq.RQExecutor", "rq"),
+    ],
+)
+def test_use_of_airlock_queues_where_it_is_missing_says_how_to_install_it(settings, path, extra):
+    settings.AIRLOCK = {"EXECUTOR": f"airlock.integrations.executors.{path}"}
+
+    (message,) = messages()
+    assert (message.id, message.hint) == ("airlock.E004", f'Run: pip install "airlock-queues[{extra}]"')
+
+
 @without_airlock_celery
 def test_without_airlock_celery_the_executor_is_the_sync_one(ran):
     with airlock.scope():

@@ -253,6 +253,36 @@ class Executing:
 an_executor = Executing()
 
 
+class Jobs:
+    """A queue whose tasks keep their function in an attribute, and its executor."""
+
+    class Task:
+        def __init__(self, func):
+            self.func = func
+
+    def accepts(self, task):
+        return isinstance(task, self.Task)
+
+    def __call__(self, intent):
+        calls.append((intent.id, intent.task, intent.args))
+
+
+jobs = Jobs()
+
+
+@Jobs.Task
+def job(number): ...
+
+
+def test_job_of_another_queue_is_recorded_and_keeps_the_id_of_its_intent():
+    with airlock.scope(executor=jobs):
+        with atomic():
+            intent = airlock.enqueue(job, 1)
+        assert f'"path": "{__name__}.job"' in payload()
+
+    assert calls == [(intent.id, job, (1,))]
+
+
 @pytest.mark.parametrize("executor", [named, an_executor], ids=["function", "object"])
 def test_executor_that_can_be_found_by_its_name_is_recorded(executor, rows):
     with airlock.scope(executor=executor):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextvars import copy_context
 from itertools import count
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from airlock import _events
 from airlock._configuration import get_configuration
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 _ScopeT = TypeVar("_ScopeT", bound=Scope)
 
+
+class _Task(Protocol[_P]):
+    """What is not called, but enqueued, such as Django's tasks."""
+
+    def enqueue(self, *args: _P.args, **kwargs: _P.kwargs) -> object: ...
+
+
 #: Numbers intents in the order of enqueueing.
 _next_number = count(1).__next__
 
@@ -34,7 +41,7 @@ _no_scope_handlers: list[Callable[[str], Scope | None]] = []
 
 @overload
 def enqueue(
-    task: Callable[..., object] | str,
+    task: Callable[..., object] | _Task[...] | str,
     /,
     *args: Any,
     _name: str | None,
@@ -44,7 +51,7 @@ def enqueue(
 ) -> Intent: ...
 @overload
 def enqueue(
-    task: Callable[..., object] | str,
+    task: Callable[..., object] | _Task[...] | str,
     /,
     *args: Any,
     _name: None = ...,
@@ -54,7 +61,7 @@ def enqueue(
 ) -> Intent: ...
 @overload
 def enqueue(
-    task: Callable[..., object] | str,
+    task: Callable[..., object] | _Task[...] | str,
     /,
     *args: Any,
     _name: None = ...,
@@ -64,6 +71,8 @@ def enqueue(
 ) -> Intent: ...
 @overload
 def enqueue(task: Callable[_P, object], /, *args: _P.args, **kwargs: _P.kwargs) -> Intent: ...
+@overload
+def enqueue(task: _Task[_P], /, *args: _P.args, **kwargs: _P.kwargs) -> Intent: ...
 @overload
 def enqueue(task: str, /, *args: Any, **kwargs: Any) -> Intent: ...
 def enqueue(
@@ -81,7 +90,8 @@ def enqueue(
     of the context variables of this call.
 
     Args:
-        task: a callable, or what the executor takes besides: with Celery, tasks, signatures and task names.
+        task: a callable, or what the executor takes besides: with Celery, tasks, signatures and task names, and with
+            Django's tasks, those.
         *args: positional arguments for the task.
         _name: a name for people and policies, instead of the task's own.
         _origin: where this was asked for, instead of what `capture_origin` finds.
@@ -89,7 +99,7 @@ def enqueue(
         **kwargs: keyword arguments for the task.
 
     Returns:
-        The intent. Its `id` is known at once, and is the task's id in Celery.
+        The intent. Its `id` is known at once, and is the task's id in Celery and other queues.
 
     Raises:
         NoScopeError: outside of any scope.

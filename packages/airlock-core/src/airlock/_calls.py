@@ -34,7 +34,7 @@ class Call:
 
     def __init__(self, task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         self.task, self.args, self.kwargs = _unfolded(task, args, kwargs)
-        if not (callable(self.task) or isinstance(self.task, str) or hasattr(self.task, "apply_async")):
+        if self.task is None or isinstance(self.task, (int, float)):  # what a task returns that is called by mistake
             raise TypeError(
                 f"{task!r} is no task. Give the task itself, not called yet, and then its arguments: "
                 "assert_enqueued(send_email, user_id)."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Mapping
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
@@ -213,6 +213,11 @@ def full_name_of(task: Any) -> str:
     """The dotted name a task goes by."""
     if isinstance(task, str):
         return task
+    if not hasattr(task, "__qualname__"):
+        # As the tasks of most queues have it: `func` in Huey and Django, as in `functools.partial`, `fn` in Dramatiq.
+        for function in (getattr(task, "func", None), getattr(task, "fn", None)):
+            if isinstance(function, FunctionType):
+                return full_name_of(function)
     name = getattr(task, "name", None)
     if isinstance(name, str):
         return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,6 +14,8 @@ from django.core.cache.backends.locmem import LocMemCache
 Record: TypeAlias = dict[str, Any]
 
 _COUNTER = "airlock:explain"
+#: How often the counter is looked for, and put there.
+_ATTEMPTS = 5
 #: How long a record is kept at most, in seconds: a week.
 _TIMEOUT = 7 * 24 * 60 * 60
 
@@ -46,12 +49,13 @@ class Ring:
 
     def _count(self, more: int) -> int:
         cache = caches[self.alias]
-        try:
-            return int(cache.incr(_COUNTER, more))
-        except ValueError:  # there is none yet, or the cache has forgotten it
+        for _ in range(_ATTEMPTS):
+            with suppress(ValueError):  # there is none yet, or the cache has forgotten it
+                return int(cache.incr(_COUNTER, more))
             newest = self.newest_first()[:1]
+            # A cache in a database that another process has locked does not take it, and does not say so.
             cache.add(_COUNTER, newest[0]["number"] if newest else 0, timeout=None)
-            return int(cache.incr(_COUNTER, more))
+        raise LookupError("It does not keep a counter.")
 
     def _slot(self, number: int) -> str:
         return f"{_COUNTER}:{number % self.size}"

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 _SIBLINGS = {
     "airlock.integrations.celery": "airlock-celery",
     "airlock.integrations.executors.celery": "airlock-celery",
+    "airlock.integrations.executors.django_q": '"airlock-queues[django-q2]"',
+    "airlock.integrations.executors.dramatiq": '"airlock-queues[dramatiq]"',
+    "airlock.integrations.executors.huey": '"airlock-queues[huey]"',
+    "airlock.integrations.executors.rq": '"airlock-queues[rq]"',
     "airlock.integrations.outbox": "airlock-outbox",
 }
 
@@ -77,6 +81,7 @@ def defaults() -> Mapping[str, Any]:
 def _read(given: Mapping[str, Any]) -> Mapping[str, Any]:
     for problem in _unknown_keys(given):
         raise problem
+    _bypass(given)  # it was applied when the app was loaded, if it could be
     values = {name: _READERS[key](given) for key, name in _CONFIGURES.items()}
     if values["executor"] is None:
         values["executor"] = _celery_executor()

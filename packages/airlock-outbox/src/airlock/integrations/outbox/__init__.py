@@ -14,14 +14,14 @@ from airlock.integrations.outbox._once import OnceTask
 from airlock.integrations.outbox._scope import OutboxScope
 
 if TYPE_CHECKING:
-    from airlock.integrations.outbox._status import Status, status
+    from airlock.integrations.outbox._status import Status, kept_entries, status
 
-__all__ = ["OnceTask", "OutboxScope", "Status", "status"]
+__all__ = ["OnceTask", "OutboxScope", "Status", "kept_entries", "status"]
 
 
 def __getattr__(name: str) -> Any:
     # The models can be imported only when Django's apps are loaded, and this package is imported before.
-    if name in ("Status", "status"):
+    if name in ("Status", "kept_entries", "status"):
         from airlock.integrations.outbox import _status
 
         return getattr(_status, name)

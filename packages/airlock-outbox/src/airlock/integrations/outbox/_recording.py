@@ -52,7 +52,7 @@ def payload_of(intent: Intent, executor_name: str | None, message: Message | Non
     if message is not None:
         return _signer().sign(f'{begin}"message": {message.to_json()}}}')
     call = {
-        "task": _name_of_task(intent.task),
+        "task": _name_of_task(intent),
         "args": list(intent.args),
         "kwargs": dict(intent.kwargs),
         "options": dict(intent.dispatch_options),
@@ -84,7 +84,7 @@ def unsigned(payload: str) -> str:
 def read(payload: str, entry_id: str) -> tuple[Intent, Executor]:
     """The intent that a payload was made of, and the executor to dispatch it with.
 
-    The intent is another one than that which was enqueued, and has another id.
+    The intent is another one than that which was enqueued. If it is a call, it has the same id.
 
     Raises:
         UnreadablePayloadError: if it was not written by this project.
@@ -99,25 +99,30 @@ def read(payload: str, entry_id: str) -> tuple[Intent, Executor]:
         message = Message.from_dict(stored["message"], app)
         return Intent(message, dispatch_options={"task_id": message.task_id}), executor
     call = stored["call"]
-    # Celery is to use the id of the intent that was enqueued, also when it is dispatched again.
-    options = call["options"]
-    task = _task_named(call["task"])
-    if isinstance(executor, CeleryExecutor) and executor.accepts(task):
-        options = {"task_id": entry_id, **options}
-    return Intent(task, call["args"], call["kwargs"], name=call["name"], dispatch_options=options), executor
+    # With the id of the intent that was enqueued, which is that of the task, also when it is dispatched again.
+    intent = Intent(
+        _task_named(call["task"]),
+        call["args"],
+        call["kwargs"],
+        name=call["name"],
+        dispatch_options=call["options"],
+        id=entry_id,
+    )
+    return intent, executor
 
 
 # -- Tasks -------------------------------------------------------------------------------------------------------------
 
 
-def _name_of_task(task: Any) -> dict[str, Any]:
+def _name_of_task(intent: Intent) -> dict[str, Any]:
+    task = intent.task
     if isinstance(task, str):
         return {"name": task}
     if isinstance(task, Task):
         return {"name": task.name}
     if isinstance(task, Signature):
         return {"signature": task}
-    path = f"{getattr(task, '__module__', None)}.{getattr(task, '__qualname__', None)}"
+    path = intent.full_name  # the tasks of other queues are where the functions are that they are made of
     if not _leads_to(path, task):
         raise UsageError(
             f"{task!r} cannot be recorded: another process has to find it by its name, and {path!r} does not lead to "

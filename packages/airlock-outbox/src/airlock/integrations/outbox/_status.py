@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from django.db.models import Count, Max, Min
+from django.db.models import Count, Max, Min, Q
 from django.utils import timezone
 
 from airlock.integrations.outbox._relay import databases
@@ -81,3 +81,43 @@ def _by_state(alias: str) -> Any:
         .values("state")
         .annotate(count=Count("id"), first_due=Min("due"), first_created=Min("created"), now=Max(DatabaseNow()))
     )
+
+
+#: The states in which nobody dispatches an entry for now, in the order in which one wants to know of them.
+_KEPT = ("parked", "paused", "waiting", "held")
+
+
+def kept_entries(task: str | None = None, newest: int = 5) -> dict[str, list[dict[str, Any]]]:
+    """The entries that nobody dispatches for now: parked, paused, waiting for another attempt, or held.
+
+    Args:
+        task: the name of a task, simple or full, to look at its entries alone.
+        newest: how many of each state.
+
+    Returns:
+        For each database that may have the table, the newest of each state: `state`, `task`, `id`, `enqueued` and `due`
+        (both `datetime`, the latter `None` if parked), `attempts` and `error`. Never arguments.
+
+    Raises:
+        django.db.DatabaseError: if a database cannot be reached, or does not have the table.
+    """
+    of_task = Q() if task is None else Q(task=task) | Q(task__endswith=f".{task}")
+    return {
+        alias: [
+            {
+                "state": kept,
+                "task": entry.task,
+                "id": str(entry.pk),
+                "enqueued": entry.created,
+                "due": entry.due,
+                "attempts": entry.attempts,
+                "error": entry.error,
+            }
+            for kept in _KEPT
+            for entry in Entry.objects.using(alias)
+            .annotate(state=state())
+            .filter(of_task, state=kept)
+            .order_by("-created")[:newest]
+        ]
+        for alias in databases()
+    }

@@ -31,15 +31,15 @@ class SyncExecutor:
 
     Raises:
         DispatchError: if the task turns out to be a coroutine or generator function, which no call runs; or if only
-            Celery can run it: the name of a task, a chain, a group or a chord.
+            a queue can run it: the name of a task, or a chain, a group or a chord of Celery's.
         Exception: whatever the task raises.
     """
 
     def __call__(self, intent: Intent, /) -> object:
-        if (kind := _what_only_celery_runs(intent.task)) is not None:
+        if (kind := _what_only_a_queue_runs(intent.task)) is not None:
             raise DispatchError(
-                f"{intent.name} is {kind}, which only Celery can run, and the sync executor only calls functions. Use "
-                "the Celery executor."
+                f"{intent.name} is {kind}, which only a queue can run, and the sync executor only calls functions. Use "
+                "the executor of that queue."
             )
         result = intent.task(*intent.args, **intent.kwargs)
         if isinstance(result, (CoroutineType, GeneratorType, AsyncGeneratorType)):
@@ -64,7 +64,7 @@ _CANVASES = {
 }
 
 
-def _what_only_celery_runs(task: object) -> str | None:
+def _what_only_a_queue_runs(task: object) -> str | None:
     if isinstance(task, str):
         return "the name of a task"
     # Those of Celery are dictionaries that can be called. But a call publishes them.

@@ -10,13 +10,13 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DatabaseError
 from django.utils import timezone
 
-from airlock.integrations.django import _outbox
 from airlock.integrations.django._ring import Record, Ring
 from airlock.integrations.django._settings import explain_options
 
@@ -177,9 +177,12 @@ def _is_named(full_name: str, task: str) -> bool:
 
 def _look_at_outbox(task: str | None) -> tuple[dict[str, Any] | None, str]:
     """What is in the outbox, if there is one, and why nobody can say, if that is so."""
-    if not _outbox.is_installed():
+    if not apps.is_installed("airlock.integrations.outbox"):
         return None, ""
+    from airlock.integrations.outbox import kept_entries, status
+
     try:
-        return _outbox.look(task), ""
+        kept = kept_entries(task)
+        return {alias: {"counts": status(alias).as_dict(), "newest": kept[alias]} for alias in kept}, ""
     except DatabaseError as error:
         return None, f"The outbox cannot be read. {type(error).__name__}: {error}\nIs the database there, and migrated?"
