@@ -3,6 +3,7 @@
 from unittest.mock import ANY
 
 import pytest
+from celery import chord, group
 
 import airlock
 from airlock.integrations.celery import AirlockTask, LegacyTaskShim
@@ -127,6 +128,15 @@ def test_tasks_run_in_place_with_their_follow_ups(app, process, ran, waiting):
     with airlock.scope():
         airlock.enqueue(begin, 2)
     assert ran == [2, 1, 0]
+    assert waiting.take() == []
+
+
+@pytest.mark.airlock(run=True)
+def test_what_only_celery_can_run_fails_the_test_and_is_not_published(notify, waiting):
+    canvases = [notify.si(1) | notify.si(2), group(notify.si(3)), chord([notify.si(4)], notify.si(5))]
+    for task in [*canvases, notify.chunks([(6,)], 1), "shop.notify"]:
+        with pytest.raises(airlock.DispatchError, match="which only a queue can run"), airlock.scope():
+            airlock.enqueue(task)
     assert waiting.take() == []
 
 

@@ -179,6 +179,29 @@ def test_nobody_is_told_after_the_end_of_a_subscription():
     assert not is_heard()
 
 
+def test_a_subscription_ends_by_itself_and_no_other_of_the_same_listener():
+    told = []
+    listener = told.append
+    first, second = subscribe(listener), subscribe(listener)
+    first()
+    first()
+    with airlock.scope():
+        airlock.enqueue(int)
+    second()
+    assert seen(told) == [[("enqueued", "int")], [("dispatched", "int")]]
+    assert not is_heard()
+
+
+async def listen(events): ...
+
+
+@pytest.mark.parametrize("listener", [None, "print", listen])
+def test_what_no_call_runs_is_no_listener(listener):
+    with pytest.raises(TypeError, match="A listener is a plain function"):
+        subscribe(listener)
+    assert not is_heard()
+
+
 def test_a_listener_that_begins_in_a_scope_is_told_of_what_comes_then():
     told = []
     with airlock.scope():
@@ -299,6 +322,25 @@ def test_a_redactor_decides_what_debug_shows(log):
     assert shown(intent) == "int(...)"
     assert "4111" not in log.text
     assert f"enqueued: int(...) (id {intent.id})" in log.text
+
+
+class Shy:
+    def __repr__(self):
+        raise LookupError("4111")
+
+
+def test_arguments_that_cannot_be_shown_stop_no_effect(log, ran):
+    with airlock.scope():
+        airlock.enqueue(ran.append, Shy())
+    assert len(ran) == 1
+    assert "dispatched: append(<not shown: LookupError was raised>) (id " in log.text
+
+    airlock.configure(redactor=lambda intent: intent.kwargs["user"])
+    with airlock.scope():
+        airlock.enqueue(ran.append, 2)
+    assert ran[1:] == [2]
+    assert "enqueued: append(<not shown: KeyError was raised>) (id " in log.text
+    assert "4111" not in log.text
 
 
 # Executors can be replaced

@@ -65,6 +65,14 @@ def test_a_discard_is_one_line_with_names_count_and_reason(log):
     assert [record.levelname for record in log.records] == ["INFO"]
 
 
+def test_a_scope_is_named_as_english_has_it(log):
+    class OuterScope(airlock.Scope): ...
+
+    with airlock.scope(airlock.DropAll(), _cls=OuterScope):
+        airlock.enqueue(int)
+    assert log.messages[0].startswith("1 of the intents of an OuterScope will not be dispatched.")
+
+
 def test_a_discard_by_hand_or_hook_has_the_reason_it_was_given(log, left_with):
     left_with(1).discard()
     scope = left_with(2)

@@ -38,6 +38,24 @@ def test_a_task_that_only_returns_something_to_run_is_refused(task):
             sync_executor(airlock.Intent(task))
 
 
+@pytest.mark.parametrize("kind", ["chain", "group", "chord", "chunks"])
+def test_what_a_call_would_publish_is_refused(kind):
+    """A stand-in for Celery's, which is a dictionary that can be called; airlock-celery has the test with Celery."""
+
+    class Canvas(dict):
+        def __call__(self):
+            raise AssertionError("published")
+
+    canvas = Canvas(task=f"celery.{kind}", args=(), kwargs={})
+    with pytest.raises(airlock.DispatchError, match=f"is a .*{kind}, which only a queue can run"):
+        sync_executor(airlock.Intent(canvas))
+
+
+def test_the_name_of_a_task_is_refused():
+    with pytest.raises(airlock.DispatchError, match="notify is the name of a task, which only a queue can run"):
+        sync_executor(airlock.Intent("shop.tasks.notify", (1,)))
+
+
 def test_it_describes_itself():
     assert repr(sync_executor) == "sync_executor"
     assert isinstance(sync_executor, SyncExecutor)

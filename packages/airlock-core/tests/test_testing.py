@@ -221,6 +221,14 @@ def test_a_call_that_the_task_does_not_have_is_a_mistake_of_the_test(effects):
         effects.assert_enqueued(notify, urgent=True)
 
 
+@pytest.mark.parametrize("task", [None, 17])
+def test_what_is_no_task_is_a_mistake_of_the_test(effects, task):
+    """Such as what a task returns that is called by mistake: there is never such an intent."""
+    for check in (effects.assert_enqueued, effects.assert_not_enqueued):
+        with pytest.raises(TypeError, match=f"{task} is no task. Give the task itself, not called yet"):
+            check(task)
+
+
 def test_nothing_can_be_asserted(effects):
     effects.assert_nothing_enqueued()
     airlock.enqueue(notify, 1, _origin="shop.py:7")
@@ -452,6 +460,12 @@ def test_a_test_case_has_its_effects(ran):
     assert failed.id().endswith("test_wrong")
     assert "Nothing would have gone out." in text
     assert ran == []
+
+
+def test_a_mixin_after_the_test_case_is_refused_as_it_would_do_nothing():
+    with pytest.raises(TypeError, match=r"class Tests\(EffectsMixin, TestCase\)"):
+
+        class Tests(unittest.TestCase, EffectsMixin): ...
 
 
 def test_a_test_case_may_run_its_effects(ran):

@@ -439,7 +439,7 @@ def test_the_number_of_those_printed_can_be_given(remember):
 @pytest.mark.parametrize("count", ["0", "-1", "many"])
 def test_a_number_that_is_none_is_refused(remember, count):
     remember()
-    with pytest.raises(CommandError):
+    with pytest.raises(CommandError, match=f"{count} is no number from 1 on"):
         explain(count)
 
 

@@ -29,11 +29,16 @@ class Call:
         kwargs: keyword arguments.
 
     Raises:
-        TypeError: if the task has no such call.
+        TypeError: if it is no task, or if the task has no such call.
     """
 
     def __init__(self, task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         self.task, self.args, self.kwargs = _unfolded(task, args, kwargs)
+        if self.task is None or isinstance(self.task, (int, float)):  # what a task returns that is called by mistake
+            raise TypeError(
+                f"{task!r} is no task. Give the task itself, not called yet, and then its arguments: "
+                "assert_enqueued(send_email, user_id)."
+            )
         self.has_arguments = bool(self.args or self.kwargs)
         if self.has_arguments:
             self._check(_signature_of(self.task))

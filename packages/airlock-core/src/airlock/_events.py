@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from airlock._context import JUDGING, call_in
@@ -71,13 +72,23 @@ def subscribe(listener: Listener) -> Callable[[], None]:
 
     Returns:
         A function that ends it.
+
+    Raises:
+        TypeError: if the listener cannot be called, or is a coroutine function, which no call runs.
     """
     global listeners
+    if iscoroutinefunction(listener) or not callable(listener):
+        raise TypeError(f"A listener is a plain function that takes a list of events, and {listener!r} is none.")
     listeners = (*listeners, listener)
+    is_subscribed = True
 
     def unsubscribe() -> None:
         global listeners
-        listeners = tuple(other for other in listeners if other is not listener)
+        nonlocal is_subscribed
+        if is_subscribed:  # and whoever else has subscribed the same listener goes on being told
+            is_subscribed = False
+            at = next(at for at, other in enumerate(listeners) if other is listener)
+            listeners = (*listeners[:at], *listeners[at + 1 :])
 
     return unsubscribe
 

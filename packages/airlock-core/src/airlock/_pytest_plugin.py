@@ -38,8 +38,9 @@ def airlock_effects(request: pytest.FixtureRequest) -> Iterator[Effects]:
     """
     mark = request.node.get_closest_marker("airlock")
     arguments = mark.kwargs if mark else {}
-    if mark and mark.args:
-        raise pytest.UsageError(f"The mark airlock takes run=True or executor=..., and not {mark.args!r}.")
+    wrong = mark and ([*map(repr, mark.args)] + [f"{key}=" for key in arguments.keys() - {"run", "executor"}])
+    if wrong:
+        raise pytest.UsageError(f"The mark airlock takes run=True or executor=..., and not {', '.join(wrong)}.")
     with collect_effects(**arguments) as effects:
         request.node.stash[_effects] = effects
         yield effects

@@ -64,8 +64,10 @@ def _log_withheld(events: Sequence[Event]) -> None:
     why = "; ".join(f"{_names(intents)}: {reason}" for reason, intents in reasons.items())
     scope = events[0].scope
     kind_of_scope = scope.rpartition(" ")[0]
+    article = "an" if kind_of_scope[:1] in {*"AEIOU"} else "a"
     extra = {"airlock_event": "withheld", "scope": scope, "intents": [_facts(event) for event in events]}
-    logger.info("%d of the intents of a %s will not be dispatched. %s", len(events), kind_of_scope, why, extra=extra)
+    words = (len(events), article, kind_of_scope, why)
+    logger.info("%d of the intents of %s %s will not be dispatched. %s", *words, extra=extra)
 
 
 def _log_failures(events: Sequence[Event]) -> None:
@@ -104,9 +106,15 @@ def _names(intents: Sequence[Intent]) -> str:
 
 
 def shown(intent: Intent) -> str:
-    """An intent with its arguments, as the configured `redactor` shows it. That may be user data."""
+    """An intent with its arguments, as the configured `redactor` shows it. That may be user data.
+
+    If the redactor or an argument's `repr` raises, the effect is to happen all the same: it is shown without arguments.
+    """
     redactor = get_configuration().redactor
-    return str(intent) if redactor is None else redactor(intent)
+    try:
+        return str(intent) if redactor is None else str(redactor(intent))
+    except Exception as error:
+        return f"{intent.name}(<not shown: {type(error).__name__} was raised>)"
 
 
 def where(intent: Intent) -> str:

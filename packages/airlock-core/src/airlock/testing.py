@@ -79,7 +79,7 @@ class Effects(Sequence["Intent"]):
 
         Raises:
             AssertionError: if there is none. It says why, and what comes nearest.
-            TypeError: if the task has no such call.
+            TypeError: if it is no task, or if the task has no such call.
             ValueError: if `_times` is below 1.
         """
         __tracebackhide__ = True
@@ -107,7 +107,7 @@ class Effects(Sequence["Intent"]):
 
         Raises:
             AssertionError: if there is one. It says where it was enqueued.
-            TypeError: if the task has no such call.
+            TypeError: if it is no task, or if the task has no such call.
         """
         __tracebackhide__ = True
         call = Call(task, args, kwargs)
@@ -254,7 +254,10 @@ class EffectsMixin(_TestCase):
                 self.client.post("/checkout/", ORDER)
                 self.airlock_effects.assert_enqueued(notify_warehouse, 42)
 
-    A `setUp` of your own calls `super().setUp()` first.
+    It is named before the `TestCase`, and a `setUp` of your own calls `super().setUp()` first.
+
+    Raises:
+        TypeError: at the class, if it is named after the `TestCase`: it would do nothing there.
     """
 
     #: Whether to run the effects in place. A task that raises then fails the test.
@@ -262,6 +265,15 @@ class EffectsMixin(_TestCase):
     #: What is to carry them out, instead.
     airlock_executor: Executor | None = None
     airlock_effects: Effects
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        before = cls.__mro__[: cls.__mro__.index(EffectsMixin)]
+        if any(base.__module__ == "unittest.case" for base in before):  # a `TestCase`: its `setUp` calls no other
+            raise TypeError(
+                f"{cls.__qualname__} has EffectsMixin after the TestCase, where it does nothing: "
+                f"class {cls.__name__}(EffectsMixin, TestCase)."
+            )
 
     def setUp(self) -> None:
         super().setUp()

@@ -30,11 +30,17 @@ class SyncExecutor:
     Dispatch options are for executors that queue; there is nothing here that they could apply to.
 
     Raises:
-        DispatchError: if the task turns out to be a coroutine or generator function, which no call runs.
+        DispatchError: if the task turns out to be a coroutine or generator function, which no call runs; or if only
+            a queue can run it: the name of a task, or a chain, a group or a chord of Celery's.
         Exception: whatever the task raises.
     """
 
     def __call__(self, intent: Intent, /) -> object:
+        if (kind := _what_only_a_queue_runs(intent.task)) is not None:
+            raise DispatchError(
+                f"{intent.name} is {kind}, which only a queue can run, and the sync executor only calls functions. Use "
+                "the executor of that queue."
+            )
         result = intent.task(*intent.args, **intent.kwargs)
         if isinstance(result, (CoroutineType, GeneratorType, AsyncGeneratorType)):
             # Left alone, it would do nothing, and nobody would know.
@@ -48,6 +54,21 @@ class SyncExecutor:
 
     def __repr__(self) -> str:
         return "sync_executor"
+
+
+_CANVASES = {
+    "celery.chain": "a chain",
+    "celery.group": "a group",
+    "celery.chord": "a chord",
+    "celery.chunks": "a canvas of chunks",
+}
+
+
+def _what_only_a_queue_runs(task: object) -> str | None:
+    if isinstance(task, str):
+        return "the name of a task"
+    # Those of Celery are dictionaries that can be called. But a call publishes them.
+    return _CANVASES.get(task.get("task", "")) if isinstance(task, dict) else None
 
 
 sync_executor = SyncExecutor()
