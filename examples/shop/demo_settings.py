@@ -41,6 +41,8 @@ EMAIL_FILE_PATH = DIRECTORY / "mail"
 
 CELERY_BROKER_URL = os.environ["SHOP_BROKER"]
 CELERY_TASK_DEFAULT_QUEUE = os.environ["SHOP_QUEUE"]
+if not CELERY_BROKER_URL.startswith("redis"):
+    CELERY_BROKER_TRANSPORT_OPTIONS = {}
 if CELERY_BROKER_URL.startswith("filesystem:"):
     CELERY_BROKER_TRANSPORT_OPTIONS = {
         "data_folder_in": str(DIRECTORY / "messages"),

@@ -29,6 +29,8 @@ AIRLOCK = {
 # Celery: read by shop/celery.py
 
 CELERY_BROKER_URL = "redis://127.0.0.1:6379/0"
+# Without these, a Redis that never answers is waited for without end.
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 10, "socket_connect_timeout": 10}
 
 # Django
 

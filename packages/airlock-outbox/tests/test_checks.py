@@ -56,7 +56,7 @@ def address():
 @pytest.fixture(autouse=True)
 def _good_project(request, app):
     """Nothing is to be said about the project of these tests. (That of the others has its broker in memory.)"""
-    app.conf.broker_url = "redis://127.0.0.1:1"
+    app.conf.update(broker_url="redis://127.0.0.1:1", broker_transport_options={"socket_timeout": 10})
     with ExitStack() as at_end:
         if "database" not in request.fixturenames:
             for alias in ("default", "other"):
@@ -202,6 +202,13 @@ def test_confirmed_messages_of_rabbitmq(app):
     app.conf.update(broker_url="amqp://127.0.0.1:1", broker_transport_options={"confirm_publish": True})
 
     assert found() == []
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+socket", "sentinel"])
+def test_redis_that_is_waited_for_without_end(app, scheme):
+    app.conf.update(broker_url=f"{scheme}://127.0.0.1:1", broker_transport_options={"socket_connect_timeout": 10})
+
+    assert found() == ["airlock.outbox.W011"]
 
 
 def test_app_that_is_not_loaded_has_no_broker(settings):

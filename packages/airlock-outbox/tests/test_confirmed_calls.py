@@ -160,3 +160,18 @@ def test_other_brokers_need_no_confirms(app, notify, outbox, rows):
         enqueue(make(notify))
 
     assert rows() == []
+
+
+def test_what_one_message_has_broken_costs_its_neighbours_no_attempt(notify, way, outbox, rows, relay):
+    outbox(FAST_PATH_SECONDS=0, MAX_ATTEMPTS=1, BACKOFF_SECONDS=0.001)
+    with airlock.scope():
+        airlock.enqueue(notify)
+        airlock.enqueue(notify, _dispatch_options={"exchange": "that-is-not-there", "routing_key": "any"})
+        airlock.enqueue(notify)
+
+    relay()
+    relay()
+
+    (parked,) = rows()
+    assert parked.due is None
+    assert "that-is-not-there" in parked.error

@@ -26,6 +26,8 @@ _SHORTEST_HOLD = 60
 _TABLES = ("airlock_outbox", "airlock_inbox", "airlock_outbox_paused")
 #: Kombu's names of what speaks with RabbitMQ.
 _RABBITMQ = ("amqp", "amqps", "pyamqp", "librabbitmq")
+#: And of what speaks with Redis.
+_REDIS = ("redis", "rediss", "redis+socket", "sentinel")
 
 _IMMEDIATE = """"OPTIONS": {"transaction_mode": "IMMEDIATE"}"""
 _WAL = """"OPTIONS": {"init_command": "PRAGMA journal_mode=WAL"}"""
@@ -105,7 +107,7 @@ def has_app(executor: CeleryExecutor) -> bool:
 
 
 def check_broker(**_: Any) -> list[checks.CheckMessage]:
-    """A warning for a broker that loses what it has accepted. It is not asked: it may be down."""
+    """Warnings for a broker that loses what it has accepted, or is waited for without end. It is not asked."""
     executor = _executor()
     if not isinstance(executor, CeleryExecutor) or not has_app(executor):
         return []
@@ -128,6 +130,16 @@ def check_broker(**_: Any) -> list[checks.CheckMessage]:
                 "either: their entries are deleted when the message was written to the connection, which may break.",
                 'Set broker_transport_options = {"confirm_publish": True}. If you have none of these, or if '
                 "`manage.py airlock_relay` is the relay and they may wait for it, silence this check.",
+            )
+        ]
+    if transport in _REDIS and not (conf.broker_transport_options or {}).get("socket_timeout"):
+        return [
+            _warning(
+                11,
+                "A Redis that accepts connections and never answers is waited for without end: by a request, for a "
+                "task that overrides apply_async; and in threads, for other tasks. After five of these, the process "
+                "leaves all that it enqueues to the relay, also when Redis is back.",
+                'Set broker_transport_options = {"socket_timeout": 10, "socket_connect_timeout": 10}.',
             )
         ]
     if why is None:

@@ -195,9 +195,10 @@ class Leases:
         """They were not tried: they are due again, and it costs them no attempt."""
         self._ours(entries).update(lease=None, due=DatabaseNow(), attempts=F("attempts") - 1)
 
-    def put_off(self, entry: Taken, seconds: float, why: str) -> None:
-        """It has failed, and is to be tried again in so many seconds."""
-        self._ours([entry]).update(lease=None, due=DatabaseNow() + timedelta(seconds=seconds), error=why)
+    def put_off(self, entry: Taken, seconds: float, why: str, attempts: int) -> None:
+        """It has failed, so many times by now, and is to be tried again in so many seconds."""
+        due = DatabaseNow() + timedelta(seconds=seconds)
+        self._ours([entry]).update(lease=None, due=due, error=why, attempts=attempts)
 
     def park(self, entry: Taken, why: str) -> None:
         """Nobody is to try it again, unless asked to."""

@@ -136,13 +136,15 @@ class Relay:
                 for item, outcome in zip(batch, outcomes, strict=False)
                 if outcome is not None
             ]
+            # What fails together may be the fault of one. Next time each goes by itself.
+            is_its_own = len(failed) == 1 or not any(isinstance(outcome, OutcomeUnknown) for outcome in outcomes)
             for item, error in failed:
                 if not isinstance(error, Exception):  # Ctrl-C, for example
                     raise error
                 if down := _why_broker_is_down(item.executor, error):
                     self.leases.give_back([*(item.entry for item, _ in failed), *(item.entry for item in work)])
                     raise down
-                self._put_off(item.entry, error)
+                self._put_off(item.entry, error, is_its_own)
 
     def _delete(self, entries: list[Taken]) -> None:
         if entries:
@@ -151,16 +153,16 @@ class Relay:
             if is_heard():
                 tell([Event("relayed", _intent_of(entry)) for entry in entries])
 
-    def _put_off(self, entry: Taken, error: Exception) -> None:
+    def _put_off(self, entry: Taken, error: Exception, is_its_own: bool = True) -> None:
         why = _text_of(error)
-        if entry.attempts + 1 >= options().max_attempts:
+        if is_its_own and entry.attempts + 1 >= options().max_attempts:
             self._park(entry, why)
             return
         longest = min(options().max_backoff_seconds, options().backoff_seconds * 2 ** min(entry.attempts, 30))
         # Not all at once, whatever made them fail at once.
         wait = longest * random.uniform(0.5, 1)  # noqa: S311 - no secret
         logger.warning("%s failed, and is tried again in %.0f s: %s", entry, wait, why)
-        self.leases.put_off(entry, wait, why)
+        self.leases.put_off(entry, wait, why, attempts=entry.attempts + is_its_own)
         self.done["put off"] += 1
         if is_heard():
             again = f"the relay tries again in {wait:.0f} s: {why}"
