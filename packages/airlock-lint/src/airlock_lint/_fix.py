@@ -47,8 +47,8 @@ def run(files: Sequence[File], *, diff: bool) -> int:
     left: list[str] = []
     patches: list[str] = []
     with Progress("rewriting") as progress, _files.mapping(len(work), few=_FEW) as map_:
-        paths, publishing = zip(*work, strict=True) if work else ((), ())
-        rewritten = map_(_rewritten, paths, publishing, repeat(packages))
+        paths = [path for path, _ in work]
+        rewritten = map_(_rewritten, paths, [publishing for _, publishing in work], repeat(packages))
         for number, (path, (source, result)) in enumerate(zip(paths, rewritten, strict=True), 1):
             if result.done and diff:
                 patches.append(_patch(path, source, result.code))
