@@ -102,6 +102,15 @@ def test_a_failure_that_is_handled_says_so(told):
     assert event.began > 0
 
 
+def test_what_was_not_tried_after_a_failure_has_failed_too(told):
+    with pytest.raises(LookupError), airlock.scope(executor=refuse):
+        airlock.enqueue(int)
+        airlock.enqueue(float)
+    assert seen(told)[2:] == [[("failed", "int"), ("failed", "float")]]
+    assert told[2][1].reason == "not tried: one before it failed"
+    assert all(event.is_handled for event in told[2])
+
+
 class Logging(airlock.Scope):
     dispatch_errors = "log"
 
@@ -124,7 +133,8 @@ def test_what_an_interruption_leaves_open_is_unknown(told):
         airlock.enqueue(int)
         airlock.enqueue(interrupt)
         airlock.enqueue(float)
-    assert seen(told)[3:] == [[("dispatched", "int")], [("unknown", "interrupt")]]
+    assert seen(told)[3:] == [[("dispatched", "int")], [("unknown", "interrupt"), ("failed", "float")]]
+    assert told[4][1].reason == "not tried: one before it failed"
     assert isinstance(told[4][0].error, KeyboardInterrupt)
 
 

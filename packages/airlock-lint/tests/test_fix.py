@@ -316,6 +316,14 @@ def test_second_run_changes_nothing(project):
     assert project.read() == text
 
 
+def test_many_files_are_rewritten_as_few_are(project):
+    for number in range(20):
+        project.write(f"shop/views_{number}.py", "from .tasks import notify\ndef f():\n    notify.delay(1)\n")
+
+    assert project.run("fix", ".").out == "20 calls in 20 files rewritten, 0 left.\n"
+    assert all("airlock.enqueue(notify, 1)" in project.read(f"shop/views_{number}.py") for number in range(20))
+
+
 def test_status_is_0_when_nothing_is_left(project):
     project.write("shop/views.py", "from shop.tasks import notify\ndef f():\n    notify.delay(1)\n")
 
@@ -461,11 +469,8 @@ def test_import_that_is_there_is_used(project, imports, call):
     ("before", "after"),
     [
         (
-            '"""Doc."""\n\n\ndef f():\n    from shop.tasks import notify\n    notify.delay()\n',
-            (
-                '"""Doc."""\n\nimport airlock\n\n\ndef f():\n'
-                "    from shop.tasks import notify\n    airlock.enqueue(notify)\n"
-            ),
+            '"""Doc."""\n\n\ndef f():\n    from .tasks import notify\n    notify.delay()\n',
+            '"""Doc."""\n\nimport airlock\n\n\ndef f():\n    from .tasks import notify\n    airlock.enqueue(notify)\n',
         ),
         (
             "def f():\n    from shop.tasks import notify\n    notify.delay(1)\n",

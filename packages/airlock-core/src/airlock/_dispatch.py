@@ -198,6 +198,7 @@ class Dispatch:
         """Tell of what failed, and raise it, as the scope wants."""
         failed = attempt.take_failures()
         unknown = set(self.unknown)
+        untried = attempt.intents[len(attempt.outcomes) :] if _context.forks == self._forks else []
         about: dict[str, Any] = {
             "scope": self._scope_label(),
             "is_handled": self._on_error == "stop",
@@ -211,6 +212,7 @@ class Dispatch:
                     )
                     for intent, error in failed.items()
                 ]
+                + [Event("failed", intent, reason="not tried: one before it failed", **about) for intent in untried]
             )
             if _interruptions(failed) or (self._on_error != "log" and not is_interrupted):
                 raise self._explained(failed)

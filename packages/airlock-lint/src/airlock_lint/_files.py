@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._scan import Module, scan
 
@@ -63,17 +65,19 @@ def _is_test(inside: Path) -> bool:
 def read(files: Sequence[File], progress: Callable[[int, int], None] = lambda done, of: None) -> list[Module]:
     """Scan files, with all processors if there are many. `progress` is told how many are done, of how many."""
     modules: list[Module] = []
-    for module in _scanned(files):
-        modules.append(module)
-        progress(len(modules), len(files))
+    with mapping(len(files), few=_FEW) as map_:
+        for module in map_(scan, [file.path for file in files], [file.root for file in files]):
+            modules.append(module)
+            progress(len(modules), len(files))
     return modules
 
 
-def _scanned(files: Sequence[File]) -> Iterable[Module]:
-    paths, roots = [file.path for file in files], [file.root for file in files]
+@contextmanager
+def mapping(number: int, *, few: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """A `map` for so many calls: on all processors, if they are more than a few, otherwise the usual one."""
     processors = os.cpu_count() or 1
-    if len(files) < _FEW or processors == 1:
-        yield from map(scan, paths, roots)
+    if number <= few or processors == 1:
+        yield map
         return
     with ProcessPoolExecutor(processors) as pool:
-        yield from pool.map(scan, paths, roots, chunksize=20)
+        yield partial(pool.map, chunksize=max(1, min(20, number // (4 * processors))))

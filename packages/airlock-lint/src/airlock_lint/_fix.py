@@ -6,6 +6,7 @@ import difflib
 import sys
 import tokenize
 from io import BytesIO
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ._files import File
+    from ._rewrite import Rewritten
     from ._scan import Candidate, Module
+
+
+#: Starting processes takes as long as rewriting this many files.
+_FEW = 8
 
 
 def run(files: Sequence[File], *, diff: bool) -> int:
@@ -33,27 +39,25 @@ def run(files: Sequence[File], *, diff: bool) -> int:
     project = Project(modules)
     packages = {module.names[0].partition(".")[0] for module in modules}
     work = [
-        (module, publishing)
+        (module.path, publishing)
         for file, module in zip(files, modules, strict=True)
         if file.reported and (publishing := _publishing(module, project))
     ]
     done = changed = 0
     left: list[str] = []
     patches: list[str] = []
-    with Progress("rewriting") as progress:
-        for number, (module, publishing) in enumerate(work, 1):
-            path = Path(module.path)
-            source = path.read_bytes()
-            result = rewrite(path, source, publishing, packages)
-            compile(result.code, module.path, "exec", dont_inherit=True)
+    with Progress("rewriting") as progress, _files.mapping(len(work), few=_FEW) as map_:
+        paths = [path for path, _ in work]
+        rewritten = map_(_rewritten, paths, [publishing for _, publishing in work], repeat(packages))
+        for number, (path, (source, result)) in enumerate(zip(paths, rewritten, strict=True), 1):
             if result.done and diff:
-                patches.append(_patch(module.path, source, result.code))
+                patches.append(_patch(path, source, result.code))
             elif result.done:
-                path.write_bytes(result.code)
+                Path(path).write_bytes(result.code)
             done += len(result.done)
             changed += bool(result.done)
             left += (
-                f"{module.path}:{each.span.line}:{each.span.column + 1}: left `{each.shown}()`: {reason}\n"
+                f"{path}:{each.span.line}:{each.span.column + 1}: left `{each.shown}()`: {reason}\n"
                 for each, reason in result.left
             )
             progress(number, len(work))
@@ -69,6 +73,14 @@ def run(files: Sequence[File], *, diff: bool) -> int:
     if unknown := sum(_is_unknown(each, project) for module in modules for each in module.candidates):
         report.write(f"{unknown} calls are of things not known as tasks: see `airlock-lint check --strict`.\n")
     return 1 if left else 0
+
+
+def _rewritten(path: str, publishing: Sequence[Candidate], packages: set[str]) -> tuple[bytes, Rewritten]:
+    """The source of a file, and what becomes of it."""
+    source = Path(path).read_bytes()
+    result = rewrite(Path(path), source, publishing, packages)
+    compile(result.code, path, "exec", dont_inherit=True)
+    return source, result
 
 
 def _publishing(module: Module, project: Project) -> list[Candidate]:
