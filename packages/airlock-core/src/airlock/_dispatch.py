@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from airlock._policies import Policy
     from airlock._scope import Scope
 
+_NOT_TRIED = "not tried: one before it failed"
+
 # What is kept of failures: not their tracebacks, which refer to the scope and all that was around the flush.
 _FAILED = Exception()
 _UNKNOWN = OutcomeUnknown(_FAILED)
@@ -212,7 +214,8 @@ class Dispatch:
                     )
                     for intent, error in failed.items()
                 ]
-                + [Event("failed", intent, reason="not tried: one before it failed", **about) for intent in untried]
+                # What stopped them is raised.
+                + [Event("failed", intent, reason=_NOT_TRIED, **{**about, "is_handled": True}) for intent in untried]
             )
             if _interruptions(failed) or (self._on_error != "log" and not is_interrupted):
                 raise self._explained(failed)
