@@ -191,7 +191,7 @@ def linter(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS[0])
-@nox.parametrize("name", LOWEST, ids=LOWEST)
+@nox.parametrize("name", [*LOWEST], ids=[*LOWEST])
 def lowest(session: nox.Session, name: str) -> None:
     """Test each package with the lowest version it allows of everything it depends on, airlock-core included."""
     package = LOWEST[name]
