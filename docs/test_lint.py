@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,20 @@ def test_commands_print_and_write_what_the_page_shows(page: str, shop: Path) -> 
     fixed = run("airlock-lint fix .", shop)
     assert fixed.stdout == shown.get("airlock-lint fix .", fixed.stdout)
     assert (shop / "shop" / "views.py").read_text() == after
+
+
+def test_steps_of_the_migration_print_what_the_page_shows(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docs" / "examples" / "celery", tmp_path, dirs_exist_ok=True)
+    shown = [block.removeprefix("$ ").split("\n", 1) for block in blocks("docs/migration.md", "console")]
+    steps = {command: output for command, output in shown if command != "airlock-lint check ." or output}
+
+    assert run("airlock-lint check .", tmp_path).stdout == steps["airlock-lint check ."]
+    assert run("airlock-lint fix .", tmp_path).stdout == steps["airlock-lint fix ."]
+    assert run("airlock-lint check .", tmp_path).stdout == ""
+    tests = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert steps["python -m pytest -q"].strip() in tests.stdout
 
 
 def test_baseline_of_the_page_passes_over_what_was_there(shop: Path) -> None:
