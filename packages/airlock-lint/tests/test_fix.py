@@ -17,6 +17,8 @@ import pytest
         ("notify.delay()", "airlock.enqueue(notify)"),
         ("notify.delay(1, urgent=True)", "airlock.enqueue(notify, 1, urgent=True)"),
         ("notify.delay(*a, **b)", "airlock.enqueue(notify, *a, **b)"),
+        ("notify.delay(x for x in a)", "airlock.enqueue(notify, (x for x in a))"),
+        ("notify.delay(1)  # noqa: E501", "airlock.enqueue(notify, 1)  # noqa: E501"),
         ("notify.delay(1)  # why", "airlock.enqueue(notify, 1)  # why"),
         ("notify.delay_on_commit(1)", "airlock.enqueue(notify, 1)"),
         ("notify.s(1).delay(2)", "airlock.enqueue(notify.s(1), 2)"),
@@ -67,6 +69,9 @@ def test_calls_are_rewritten(fixed, before, after):
     assert fixed(f"def view(a, b, c, f, n):\n    {before}\n", imports) == f"def view(a, b, c, f, n):\n    {after}\n"
 
 
+MAY_CHANGE = "may change before the transaction commits"
+
+
 @pytest.mark.parametrize(
     ("before", "reason"),
     [
@@ -99,6 +104,18 @@ def test_calls_are_rewritten(fixed, before, after):
             "transaction.on_commit(lambda: notify.delay(a)); a.append(1)",
             "`a` may change before the transaction commits",
         ),
+        *(
+            (f"transaction.on_commit(lambda: notify.delay({argument})); {statement}", f"`a` {MAY_CHANGE}")
+            for argument, statement in (
+                ("a.id", "f([a])"),
+                ("a.id", "f(*(1, a))"),
+                ("a.id", "f(x={1: a})"),
+                ("[x.id for x in a]", "f(a)"),
+                ("list(a)", "f(a)"),
+                ("*a", "f(a)"),
+            )
+        ),
+        ("notify.apply_async(kwargs={'b': 1, 'b': 2})", "the file would be no Python: keyword argument repeated: b"),
         ("for x in a: transaction.on_commit(lambda: notify.delay(x))", "`x` may change before the transaction commits"),
         (
             "transaction.on_commit(lambda: notify.delay(self.id)); super().save()",
@@ -137,6 +154,18 @@ def test_what_is_not_safe_is_left_with_the_reason(project, before, reason):
         (
             "def f():\n    try:\n        notify.delay(1)\n    except: ...",
             "an `except Exception` is there for a broker that cannot be reached",
+        ),
+        (
+            "def f():\n    try:\n        notify.delay(1)\n    except* OSError: ...",
+            "an `except OSError` is there for a broker that cannot be reached",
+        ),
+        (
+            "def f():\n    with contextlib.suppress(KeyError, OSError):\n        g()\n        notify.delay(1)",
+            "a `suppress(OSError)` is there for a broker that cannot be reached",
+        ),
+        (
+            "def f():\n    with suppress(Exception):\n        notify.delay(1)",
+            "a `suppress(Exception)` is there for a broker that cannot be reached",
         ),
         ("def f(airlock):\n    notify.delay(1)", "the name `airlock` means something else in this module"),
     ],
@@ -330,9 +359,10 @@ def test_status_is_0_when_nothing_is_left(project):
     assert project.run("fix", ".").status == 0
 
 
-def test_diff_can_be_applied_and_changes_nothing_itself(project):
-    text = "from shop.tasks import notify\ndef f():\n    notify.delay(1)"  # no line end
-    project.write("shop/views.py", text)
+@pytest.mark.parametrize("start", ["", "\ufeff", "\f\n"])
+def test_diff_can_be_applied_and_changes_nothing_itself(project, start):
+    text = f"{start}from shop.tasks import notify\ndef f():\n    notify.delay(1)"  # no line end
+    (project.directory / "shop/views.py").write_text(text)
 
     answer = project.run("fix", ".", "--diff")
 
@@ -362,6 +392,19 @@ def test_encoding_and_line_ends_are_kept(project, start):
     project.run("fix", ".")
 
     assert file.read_bytes() == before.replace(b"notify.delay(1)", b"airlock.enqueue(notify, 1)")
+
+
+@pytest.mark.parametrize(
+    ("start", "encoding"), [("# coding: latin-1\n", "latin-1"), ("\f\n", "utf-8"), ('"\x1c\u2028"\n', "utf-8")]
+)
+def test_calls_behind_other_characters_are_found(project, start, encoding):
+    before = f'{start}import airlock\nfrom shop.tasks import notify\ndef f():\n    "ä"; notify.delay("ä")\n'
+    file = project.directory / "shop/views.py"
+    file.write_bytes(before.encode(encoding))
+
+    project.run("fix", ".")
+
+    assert file.read_bytes().decode(encoding) == before.replace("notify.delay(", "airlock.enqueue(notify, ")
 
 
 def test_calls_of_unknown_things_are_counted(project):

@@ -32,6 +32,8 @@ def found(project, imports, call):
         ("import celery", "celery.signature('shop.tasks.notify').delay()"),
         ("from shop.tasks import notify, pack", "(notify if 1 else pack).delay(1)"),
         ("from shop.tasks import notify, pack", "for task in (notify, pack): task.delay(1)"),
+        ("from shop.tasks import notify, pack", "[task.delay(1) for task in (notify, pack)]"),
+        ("from shop.tasks import notify", "[task := notify]; task.delay(1)"),
         ("from celery import current_app", "current_app.tasks['shop.tasks.notify'].delay(1)"),
         ("from installed.tasks import clean", "clean.delay()"),
     ],
@@ -117,6 +119,9 @@ def test_tasks_are_found_in_classes(project):
         ("from threading import Timer as timer", "timer.delay(5)"),
         ("", "timer.delay(5)"),
         ("from shop.tasks import notify", "notify = object(); notify.delay(5)"),
+        ("from shop.tasks import notify", "print(notify := object()); notify.delay(5)"),
+        ("from shop.tasks import notify", "[notify.delay(5) for notify in timers]"),
+        ("from shop.tasks import notify", "{x: notify.delay(5) for x, notify in timers}"),
         ("from shop.tasks import notify", "notify(5)"),
         ("from shop.tasks import notify", "notify.apply((5,))"),
         ("from shop.tasks import notify", "notify.other.delay(5)"),
@@ -140,6 +145,13 @@ def test_parameter_hides_a_task_of_its_name(project):
     """)
         == []
     )
+
+
+@pytest.mark.parametrize("pattern", ["notify", "[1, *notify]", "{'x': 1, **notify}", "int() as notify"])
+def test_case_hides_a_task_of_its_name(project, pattern):
+    text = f"from shop.tasks import notify\ndef view(x):\n match x:\n  case {pattern}: notify.delay(1)\n"
+
+    assert project.codes(text) == []
 
 
 def test_names_that_refer_to_themselves_tell_nothing(project):

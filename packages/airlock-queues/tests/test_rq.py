@@ -76,6 +76,17 @@ def test_follow_ups_go_through_the_configured_executor(jobs: ModuleType) -> None
     assert [intent.name for intent in followed] == ["notify", "last"]
 
 
+def test_module_of_the_first_job_may_configure_the_executor(
+    jobs: ModuleType, run_all: Callable[[], None], told: Any
+) -> None:
+    run_all()
+
+    with airlock.scope(executor=jobs.executor):
+        airlock.enqueue("rq_configured.order")
+
+    assert [text for _, _, text in told()] == ["hello"]
+
+
 def test_follow_ups_are_serialised_as_the_job_was(jobs: ModuleType) -> None:
     job = AirlockJob.create(
         jobs.order, (1, 1), connection=jobs.client, origin="json", serializer=JSONSerializer, status=JobStatus.STARTED

@@ -81,7 +81,7 @@ def enqueue_call(function: cst.BaseExpression, publishing: Publishing, module: c
     if plain and publishing.layout is not None:
         return _with_receiver(function, publishing, publishing.layout)
     if plain:
-        args = [_bare(_checked(argument)) for argument in publishing.args]
+        args = [_bare(_in_parentheses(_checked(argument))) for argument in publishing.args]
         options: dict[str, cst.BaseExpression] = {}
         receiver = publishing.receiver
     else:
@@ -106,7 +106,7 @@ def enqueue_call(function: cst.BaseExpression, publishing: Publishing, module: c
 
 def _with_receiver(function: cst.BaseExpression, publishing: Publishing, layout: cst.Call) -> cst.Call:
     """The same call, with the receiver as its first argument."""
-    args = [_checked(argument) for argument in publishing.args]
+    args = [_in_parentheses(_checked(argument)) for argument in publishing.args]
     between = layout.whitespace_before_args
     comma: cst.Comma | cst.MaybeSentinel = cst.MaybeSentinel.DEFAULT
     if args:
@@ -121,6 +121,13 @@ def _with_receiver(function: cst.BaseExpression, publishing: Publishing, layout:
 def _checked(argument: cst.Arg) -> cst.Arg:
     if argument.keyword and argument.keyword.value in _OF_ENQUEUE:
         raise UnsafeError(f"the argument `{argument.keyword.value}` means something else to `enqueue()`")
+    return argument
+
+
+def _in_parentheses(argument: cst.Arg) -> cst.Arg:
+    """`delay(x for x in y)` needs none, as its only argument."""
+    if isinstance(argument.value, cst.GeneratorExp) and not argument.value.lpar:
+        return argument.with_changes(value=argument.value.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()]))
     return argument
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 import tokenize
-from io import BytesIO
+from io import BytesIO, StringIO
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,13 +14,12 @@ from . import _files
 from ._kinds import PUBLISHING, Project
 from ._known import Kind
 from ._progress import Progress
-from ._rewrite import rewrite
+from ._rewrite import Rewritten, rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ._files import File
-    from ._rewrite import Rewritten
     from ._scan import Candidate, Module
 
 
@@ -79,7 +78,10 @@ def _rewritten(path: str, publishing: Sequence[Candidate], packages: set[str]) -
     """The source of a file, and what becomes of it."""
     source = Path(path).read_bytes()
     result = rewrite(Path(path), source, publishing, packages)
-    compile(result.code, path, "exec", dont_inherit=True)
+    try:
+        compile(result.code, path, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        result = Rewritten(source, left=[(each, f"the file would be no Python: {error.msg}") for each in publishing])
     return source, result
 
 
@@ -95,13 +97,15 @@ def _is_unknown(candidate: Candidate, project: Project) -> bool:
 
 
 def _patch(path: str, before: bytes, after: bytes) -> str:
-    old, new = (_decoded(source).splitlines(keepends=True) for source in (before, after))
+    old, new = (_lines(source) for source in (before, after))
     return "".join(
         line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
         for line in difflib.unified_diff(old, new, f"a/{path.removeprefix('/')}", f"b/{path.removeprefix('/')}")
     )
 
 
-def _decoded(source: bytes) -> str:
+def _lines(source: bytes) -> list[str]:
+    """Lines as a patch counts them. A mark at the start of a file belongs to the first one."""
     encoding, _ = tokenize.detect_encoding(BytesIO(source).readline)
-    return source.decode(encoding)
+    text = source.decode("utf-8" if encoding == "utf-8-sig" else encoding)
+    return StringIO(text, newline="\n").readlines()

@@ -75,13 +75,34 @@ def _names(publishing: Publishing) -> tuple[set[str], set[str]]:
     names: set[str] = set()
     objects: set[str] = set()
     for argument in publishing.args:
+        if argument.star:
+            objects |= _given(argument.value)
         for found in m.findall(argument.value, m.Attribute() | m.Subscript()):
             if root := _root(found):
                 objects.add(root)
+        # What is in a collection is read as well: `list(ids)`, `[line.id for line in lines]`.
+        for found in m.findall(argument.value, m.CompFor() | m.Call()):
+            if isinstance(found, cst.CompFor):
+                objects |= _given(found.iter)
+            elif isinstance(found, cst.Call):
+                objects |= {name for each in found.args for name in _given(each.value)}
         names |= {found.value for found in m.findall(argument.value, m.Name()) if isinstance(found, cst.Name)}
     if isinstance(publishing.receiver, cst.Name):
         names.add(publishing.receiver.value)
     return names, objects
+
+
+def _given(value: cst.BaseExpression) -> set[str]:
+    """The names of what is passed on in an argument, by itself or in a literal such as `[order]`."""
+    match value:
+        case cst.Name(value=name):
+            return {name}
+        case cst.Tuple(elements=elements) | cst.List(elements=elements) | cst.Set(elements=elements):
+            return {name for element in elements for name in _given(element.value)}
+        case cst.Dict(elements=elements):
+            return {name for element in elements for name in _given(element.value)}
+        case _:
+            return set()
 
 
 def _root(node: cst.CSTNode) -> str | None:
@@ -119,7 +140,7 @@ def _may_change(
             case cst.Call(func=called, args=args):
                 changed = {_root(called)} if not isinstance(called, cst.Name) else set()
                 if is_object:
-                    changed |= {argument.value.value for argument in args if isinstance(argument.value, cst.Name)}
+                    changed |= {name for argument in args for name in _given(argument.value)}
             case _:
                 continue
         if name in changed:

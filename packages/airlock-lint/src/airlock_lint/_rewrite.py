@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import libcst as cst
+import libcst.matchers as m
 from libcst.metadata import MetadataWrapper, ParentNodeProvider, PositionProvider
 
 from ._arguments import Publishing, UnsafeError, comments, enqueue_call
@@ -14,7 +15,7 @@ from ._moment import check_moment
 from ._scan import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import PurePath
 
     from ._scan import Candidate
@@ -69,7 +70,7 @@ def rewrite(
             node = calls.get(candidate.span)
             if node is None:
                 raise UnsafeError("it is inside of a string")  # noqa: TRY301
-            if candidate.noqa:
+            if any(code == "ALL" or code.startswith("AIR") for code in candidate.noqa or ()):
                 raise UnsafeError("it has a `# noqa`")  # noqa: TRY301
             _check_place(node, parents)
             publishing = Publishing.of(node, on_commit=candidate.on_commit)
@@ -141,8 +142,10 @@ def _check_place(node: cst.Call, parents: Mapping[cst.CSTNode, cst.CSTNode]) -> 
         if isinstance(around, cst.FunctionDef):
             function = around
             break
-        if isinstance(around, cst.Try) and inside is around.body and (caught := _handles(around)):
+        if isinstance(around, (cst.Try, cst.TryStar)) and inside is around.body and (caught := _handles(around)):
             raise UnsafeError(f"an `except {caught}` is there for a broker that cannot be reached")
+        if isinstance(around, cst.With) and inside is around.body and (caught := _suppresses(around)):
+            raise UnsafeError(f"a `suppress({caught})` is there for a broker that cannot be reached")
         if isinstance(around, cst.ClassDef):
             break
         inside = around
@@ -152,11 +155,22 @@ def _check_place(node: cst.Call, parents: Mapping[cst.CSTNode, cst.CSTNode]) -> 
         raise UnsafeError(f"it is part of a `{function.name.value}()` of your own")
 
 
-def _handles(node: cst.Try) -> str | None:
+def _handles(node: cst.Try | cst.TryStar) -> str | None:
     """What a `try` catches, if that is an error of publishing; or anything at all, and it does nothing else."""
-    alone = len(node.body.body) == 1 and isinstance(node.body.body[0], cst.SimpleStatementLine)
-    for handler in node.handlers:
-        caught = cst.Module([]).code_for_node(handler.type) if handler.type else "Exception"
+    return _of_publishing([handler.type for handler in node.handlers], node.body)
+
+
+def _suppresses(node: cst.With) -> str | None:
+    """The same of a `with suppress(...)`."""
+    suppress = m.Name("suppress") | m.Attribute(attr=m.Name("suppress"))
+    calls = [item.item for item in node.items if m.matches(item.item, m.Call(suppress))]
+    return _of_publishing([each.value for call in calls if isinstance(call, cst.Call) for each in call.args], node.body)
+
+
+def _of_publishing(types: Sequence[cst.BaseExpression | None], body: cst.BaseSuite) -> str | None:
+    alone = len(body.body) == 1 and isinstance(body.body[0], cst.SimpleStatementLine)
+    for each in types:
+        caught = cst.Module([]).code_for_node(each) if each else "Exception"
         if any(name in caught for name in _BROKER_ERRORS) or (alone and caught in _CATCH_ALL):
             return caught
     return None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import tokenize
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
 from ._kinds import PUBLISHING
@@ -15,12 +17,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ._origins import Origin
-    from ._scopes import Definition
+    from ._scopes import Comprehension, Definition
 
 #: Without any of these words, a module has no calls of interest.
 _INTERESTING = re.compile(
     r"\b(?:delay|apply_async|delay_on_commit|apply_async_on_commit|send_task|mail|requests|httpx)\b"
 )
+#: Where lines end for Python. `splitlines()` knows more ends, such as a form feed.
+_LINE_END = re.compile(r"\r\n|\r|\n")
 _NOQA = re.compile(r"#\s*noqa\b(?!:)|#\s*noqa:\s*(?P<codes>[A-Z]+[0-9]+(?:[,\s]+[A-Z]+[0-9]+)*)", re.IGNORECASE)
 #: Names of modules that a file of a project must not take from the package that everybody means.
 _NOT_OURS = {"celery", "django", "requests", "httpx", "airlock"}
@@ -93,8 +97,9 @@ def scan(path: Path, root: Path) -> Module:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, OSError) as error:
         return Module(str(path), names, error=(getattr(error, "lineno", None) or 1, str(error)))
-    text = source.decode("utf-8", "replace")
-    return scan_tree(str(path), names, tree, text.splitlines(), interesting=_INTERESTING.search(text) is not None)
+    encoding, _ = tokenize.detect_encoding(BytesIO(source).readline)
+    text = source.decode(encoding)
+    return scan_tree(str(path), names, tree, _LINE_END.split(text), interesting=_INTERESTING.search(text) is not None)
 
 
 def scan_tree(
@@ -156,6 +161,21 @@ class _Finder(ast.NodeVisitor):
         self._scope, self._around = outside.of_function(node), []
         self.visit(node.body)
         self._scope, self._around = outside, around
+
+    def visit_ListComp(self, node: Comprehension) -> None:
+        outside = self._scope
+        self._scope = outside.of_comprehension(node)
+        self.generic_visit(node)
+        self._scope = outside
+
+    def visit_SetComp(self, node: ast.SetComp) -> None:
+        self.visit_ListComp(node)
+
+    def visit_DictComp(self, node: ast.DictComp) -> None:
+        self.visit_ListComp(node)
+
+    def visit_GeneratorExp(self, node: ast.GeneratorExp) -> None:
+        self.visit_ListComp(node)
 
     def visit_With(self, node: ast.With | ast.AsyncWith) -> None:
         around = self._around

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from ._origins import Call, Class, Function, Item, Name, Origin, Pipe, attribute, either
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
+Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 #: What may be bound to a name: an expression, a definition, an origin that is known, or something unknown.
 Bound = ast.expr | Definition | ast.ClassDef | Origin
 
@@ -71,8 +72,34 @@ def bindings(statements: Iterable[ast.stmt], package: str) -> Bindings:
                     found.add(node.name, None)
                 pending += node.body
             case ast.Match():
+                for case in node.cases:
+                    for name in _captured(case.pattern):
+                        found.add(name, None)
                 pending += [statement for case in node.cases for statement in case.body]
+        for assigned in _walruses(node):
+            _bind(found, assigned.target, assigned.value)
     return found
+
+
+def _captured(pattern: ast.pattern) -> Iterator[str]:
+    """The names that a `case` binds."""
+    for node in ast.walk(pattern):
+        match node:
+            case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
+                yield name
+
+
+def _walruses(statement: ast.AST) -> Iterator[ast.NamedExpr]:
+    """The `:=` in a statement, without those of the statements in it, and of lambdas, which bind names of their own."""
+    pending = [statement]
+    for node in pending:
+        if isinstance(node, ast.NamedExpr):
+            yield node
+        pending += [
+            child
+            for child in ast.iter_child_nodes(node)
+            if not isinstance(child, (ast.stmt, ast.excepthandler, ast.Lambda, ast.match_case))
+        ]
 
 
 def _absolute(node: ast.ImportFrom, package: str) -> str:
@@ -146,6 +173,13 @@ class Scope:
         if every and not isinstance(node, ast.Lambda):
             own[every[0].arg][0] = self._first_argument(node)
         return Scope(own, package=self._package, outside=self)
+
+    def of_comprehension(self, node: Comprehension) -> Scope:
+        """The scope of a comprehension."""
+        own = Bindings()
+        for loop in node.generators:
+            _bind(own, loop.target, _element(loop.iter))
+        return Scope(own.names, package=self._package, outside=self)
 
     def _first_argument(self, node: Definition) -> Origin:
         """What `self` is: an instance of the class around the function, or the task that a bound function becomes."""

@@ -133,6 +133,8 @@ class AirlockJob(Job):
 
     def perform(self) -> Any:
         """As in RQ, whose worker calls it."""
+        # A worker imports the module of a job here, for its first run. It may be the one that configures the executor.
+        _ = self.func
         is_configured = airlock.get_configuration().executor is not None
         queue = Queue(self.origin, connection=self.connection, serializer=self.serializer)
         result = None
