@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from django.db import connections, transaction
-from django.db.models import F
+from django.db.models import ExpressionWrapper, F, UUIDField
 
 from airlock.integrations.outbox._pausing import REMEMBERED, paused_tasks
 from airlock.integrations.outbox._settings import options
@@ -152,7 +152,9 @@ class Leases:
             # What is locked is still due. Without SKIP LOCKED, of two relays that want the same, the second finds that
             # it is not.
             entries = Entry.objects.using(self._alias) if skips_locked else self.due().order_by()
-            taken = entries.filter(OneOf(F("id"), [entry.id for entry in batch]))
+            # Django 4.2 does not know the type of an `F`.
+            its_id = ExpressionWrapper(F("id"), output_field=UUIDField())
+            taken = entries.filter(OneOf(its_id, [entry.id for entry in batch]))
             count = taken.update(lease=self._token, due=_end_of_lease(), attempts=F("attempts") + 1)
         if count < len(batch):
             batch = self._those_we_have(batch)
