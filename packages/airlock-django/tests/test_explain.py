@@ -284,8 +284,10 @@ def test_a_slow_cache_delays_nobody_and_gets_what_has_gathered_at_once(watched):
 
     watched.may_write.set()
     assert len(records(6)) == 6
-    sets = [call for call in watched.written if call.startswith("set")]
-    assert sets in (["set 1", "set 5"], ["set 6"])
+    # Those that the thread had taken when it was held up, and all others.
+    written = [int(call.removeprefix("set ")) for call in watched.written if call.startswith("set")]
+    assert sum(written) == 6
+    assert len(written) <= 2
 
 
 def test_a_cache_that_is_away_breaks_nothing_and_is_logged_once(watched, log):
