@@ -129,8 +129,8 @@ def test_a_flush_is_handed_over_as_a_whole_and_in_order(left_with):
     assert crate.given == [[3, 1, 2]]
 
 
-@pytest.mark.parametrize(("given", "policy"), [([1], None), ([], airlock.DropAll())], ids=["one", "none"])
-def test_one_or_no_intent_is_no_batch(left_with, given, policy):
+@pytest.mark.parametrize(("given", "policy"), [([[1]], None), ([], airlock.DropAll())], ids=["one", "none"])
+def test_one_intent_is_handed_over_in_the_same_way_and_none_is_not(left_with, given, policy):
     crate = Crate()
     left_with(1, policy=policy, executor=crate).flush()
     assert crate.given == given
@@ -140,7 +140,7 @@ def test_an_executor_is_called_again_with_what_it_did_not_take(left_with):
     crate = SmallCrate()
     scope = left_with(1, 2, 3, 4, 5, executor=crate)
     assert numbers(scope.flush()) == [1, 2, 3, 4, 5]
-    assert crate.given == [[1, 2, 3, 4, 5], [3, 4, 5], 5]
+    assert crate.given == [[1, 2, 3, 4, 5], [3, 4, 5], [5]]
 
 
 @errors

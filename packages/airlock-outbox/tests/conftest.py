@@ -45,7 +45,8 @@ def pytest_configure():
                 },
             }
         ],
-        AIRLOCK={"SCOPE": "airlock.integrations.outbox.OutboxScope"},
+        # A slow day makes no test fail.
+        AIRLOCK={"SCOPE": "airlock.integrations.outbox.OutboxScope", "OUTBOX": {"FAST_PATH_SECONDS": 60}},
         ROOT_URLCONF=(),
         STATIC_URL="/static/",
         USE_TZ=True,
@@ -166,7 +167,7 @@ def outbox(settings):
     """Sets options of the outbox."""
 
     def outbox(**options):
-        settings.AIRLOCK = {**settings.AIRLOCK, "OUTBOX": options}
+        settings.AIRLOCK = {**settings.AIRLOCK, "OUTBOX": {**settings.AIRLOCK["OUTBOX"], **options}}
 
     return outbox
 

@@ -2,9 +2,11 @@
 
 import secrets
 import threading
+from contextvars import ContextVar
 from urllib.parse import urlsplit
 
 import pytest
+from celery import Task, group
 from django.db import connection
 from django.db.transaction import atomic
 from django.utils import timezone
@@ -281,6 +283,58 @@ def test_canvas_is_not_waited_for_either(add, hanging, rows):
     hanging.answers.set()
 
 
+class Overriding(Task):
+    """Its own code publishes it."""
+
+    def apply_async(self, *args, **options):
+        return super().apply_async(*args, **options)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_override_is_not_waited_for_either(answers, app, arrived, hanging, rows):
+    app.conf.broker_transport_options = {"confirm_publish": True}  # else it is the relay's
+    hanging.answers.clear()
+    task = app.task(note, base=Overriding, name="overriding")
+    with airlock.scope(), atomic():
+        airlock.enqueue(task, 1)
+
+    assert len(rows()) == 1
+    hanging.refuses = not answers
+    hanging.answers.set()
+    wait_for_publications()
+    if answers:
+        assert arrived() == [1]
+    assert [(row.held, row.lease) for row in rows()] == [(False, None)] * (not answers)
+
+
+class Slow:
+    """An executor for a queue that takes its time."""
+
+    def __init__(self):
+        self.answers = threading.Event()
+        self.jobs = []
+
+    def __call__(self, intent):
+        assert self.answers.wait(30)
+        self.jobs.append(intent.args)
+
+
+slow = Slow()
+
+
+def test_other_queues_are_not_waited_for_either(outbox, rows):
+    outbox(FAST_PATH_SECONDS=0.05)
+    with airlock.scope(executor=slow), atomic():
+        airlock.enqueue(note, 1)
+
+    assert slow.jobs == []
+    assert len(rows()) == 1
+    slow.answers.set()
+    wait_for_publications()
+    assert slow.jobs == [(1,)]
+    assert rows() == []
+
+
 @every_database
 def test_late_success_deletes(arrived, hanging, log, order, rows):
     order()
@@ -306,19 +360,26 @@ def test_late_failure_leaves_it_to_the_relay(hanging, log, order, rows):
 # -- What is called ----------------------------------------------------------------------------------------------------
 
 calls = []
+threads = []
 
 
 def note(x):
     calls.append(x)
+    threads.append(threading.current_thread())
 
 
 def fail(x):
     raise ValueError(x)
 
 
+def be_cut_off():
+    raise ConnectionResetError
+
+
 @pytest.fixture(autouse=True)
 def _no_calls():
     calls.clear()
+    threads.clear()
 
 
 def test_callable_is_called_at_the_flush_and_then_deleted(rows):
@@ -326,6 +387,46 @@ def test_callable_is_called_at_the_flush_and_then_deleted(rows):
         airlock.enqueue(note, 1)
 
     assert calls == [1]
+    assert threads == [threading.current_thread()]
+    assert rows() == []
+
+
+def test_callable_that_cannot_reach_something_says_nothing_of_the_broker(add, log, outbox, published, rows):
+    outbox(BREAKER_SECONDS=NEVER)
+    with airlock.scope(), atomic():
+        airlock.enqueue(be_cut_off)
+    with airlock.scope(), atomic():
+        airlock.enqueue(add, 1)
+
+    assert published() == [1]
+    assert len(rows()) == 1
+    assert "be_cut_off" in log.text
+
+
+def test_override_runs_in_the_context_of_its_intent(app, published, rows):
+    asked_for = ContextVar("asked_for", default=None)
+
+    class Asking(Task):
+        def apply_async(self, args, kwargs, **options):
+            return super().apply_async([asked_for.get()], kwargs, **options)
+
+    task = app.task(note, base=Asking, name="asking")
+    with airlock.scope(), atomic():
+        asked_for.set("then")
+        airlock.enqueue(task, 1)
+        asked_for.set("later")
+
+    assert published() == ["then"]
+    assert rows() == []
+
+
+def test_canvas_is_published_as_it_was_recorded(add, published, rows):
+    canvas = group(add.si(1), add.si(2))
+    with airlock.scope(), atomic():
+        airlock.enqueue(canvas)
+        canvas.tasks[0].args = (3,)
+
+    assert published() == [1, 2]
     assert rows() == []
 
 

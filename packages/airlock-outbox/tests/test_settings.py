@@ -32,6 +32,16 @@ WRONG = [
 ]
 
 
+@pytest.fixture
+def outbox(settings):
+    """Sets these options, and no others."""
+
+    def outbox(**options):
+        settings.AIRLOCK = {**settings.AIRLOCK, "OUTBOX": options}
+
+    return outbox
+
+
 def test_without_the_setting_the_defaults_are_in_force(settings):
     del settings.AIRLOCK
 

@@ -176,15 +176,16 @@ class Dispatch:
     def _try(self, attempt: _Attempt) -> None:
         """Have the executor carry out the intents, up to a failure that stops it."""
         intents, outcomes = attempt.intents, attempt.outcomes
-        if len(intents) > 1 and hasattr(self._executor, "dispatch_many"):
-            while len(intents) - len(outcomes) > 1:
+        if hasattr(self._executor, "dispatch_many"):
+            while len(outcomes) < len(intents):
                 begin = len(outcomes)
                 attempt.handed = len(intents)
                 carry_out_many(self._executor, intents[begin:], outcomes)
                 attempt.handed = len(outcomes)
                 if self._stops_after(outcomes[begin:]) or _context.forks != self._forks:
                     return
-        for intent in intents[len(outcomes) :]:
+            return
+        for intent in intents:
             if _context.forks != self._forks:
                 return  # an executor has forked: the others are the parent's
             attempt.handed += 1

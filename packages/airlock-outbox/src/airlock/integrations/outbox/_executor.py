@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from celery.canvas import Signature
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connections, router, transaction
 from kombu.exceptions import OperationalError as BrokerError
@@ -16,6 +15,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from airlock import Intent, OutcomeUnknown
 from airlock.ext import Event, dispatch_one, is_heard, refresh_fates, run_in_context, tell
 from airlock.integrations.executors.celery import CeleryExecutor
+from airlock.integrations.executors.sync import sync_executor
 from airlock.integrations.outbox import _holds, _table
 from airlock.integrations.outbox._fast_path import Publication, breaker, publish
 from airlock.integrations.outbox._pausing import paused_tasks
@@ -126,15 +126,20 @@ class OutboxExecutor:
     def _dispatch_written(self, intents: list[Intent]) -> list[Outcome]:
         records = [record for record in map(_record_of, intents) if record is not None and not record.is_given_away]
         with Settlement(records) as settlement:
-            for is_for_broker, run in groupby(self._ready(records, settlement), self._is_for_broker):
-                dispatch = self._publish if is_for_broker else self._call
+            for runs_here, run in groupby(self._ready(records, settlement), self._runs_here):
+                dispatch = self._run if runs_here else self._publish
                 dispatch(list(run), settlement)
         return [None] * len(intents)
 
-    def _is_for_broker(self, record: Record) -> bool:
-        """Whether it is only published. All else runs somebody's code, which belongs in the thread of the request."""
+    def _runs_here(self, record: Record) -> bool:
+        """Whether to dispatch it is to run it. That belongs in the thread of the request, and takes its time."""
         task = record.intent.task
-        return record.message is not None or (isinstance(task, Signature) and not task.app.conf.task_always_eager)
+        if record.message is not None:
+            return False
+        if isinstance(self.inner, CeleryExecutor):
+            app: Any = getattr(task, "app", None) or self.inner.app
+            return not self.inner.accepts(task) or app.conf.task_always_eager
+        return self.inner is sync_executor
 
     def _ready(self, records: list[Record], settlement: Settlement) -> list[Record]:
         """Those to dispatch now. Whatever the relay publishes in a process of its own, RabbitMQ confirms."""
@@ -148,15 +153,13 @@ class OutboxExecutor:
         return ready
 
     def _publish(self, records: list[Record], settlement: Settlement) -> None:
-        """Publish these in a thread, up to the first that fails, as long as it does not take too long."""
+        """Hand these to a queue in a thread, up to the first that fails, as long as it does not take too long."""
         budget = options().fast_path_seconds
         if not budget or not breaker.allows():
             settlement.note_left(records, "the broker fails" if budget else "FAST_PATH_SECONDS is 0")
             return
         publication = Publication(
-            self.inner,
-            [_to_dispatch(record.intent) for record in records],
-            lambda outcomes: _settle_late(records, outcomes),
+            partial(_outcomes_of, self.inner, records), lambda outcomes: _settle_late(records, outcomes)
         )
         settlement.give_away(records)  # to the thread, if this one is interrupted or cannot wait so long
         try:
@@ -169,18 +172,12 @@ class OutboxExecutor:
             tell_of_stored(dict.fromkeys(records, f"the broker fails: {silence}"))  # the thread may still come through
             return
         settlement.take_back(records)
-        _note_outcomes(records, outcomes, settlement)
+        _settle(records, outcomes, settlement)
 
-    def _call(self, records: list[Record], settlement: Settlement) -> None:
-        """Call what is to be called in this thread, up to the first that fails."""
+    def _run(self, records: list[Record], settlement: Settlement) -> None:
+        """Run these in this thread, up to the first that fails."""
         for record in records:
-            goes_to_broker = isinstance(self.inner, CeleryExecutor) and self.inner.accepts(record.intent.task)
-            if goes_to_broker and not (options().fast_path_seconds and breaker.allows()):
-                settlement.note_left([record], "the broker fails, or FAST_PATH_SECONDS is 0")
-                return
-            # What was recorded, and not the intent itself: its arguments may have changed since.
-            recorded, _ = read(record.payload, record.intent.id)
-            outcome = run_in_context(record.intent, dispatch_one, self.inner, recorded)
+            outcome = _call(self.inner, record)
             if outcome is not None:
                 error = _error_of(outcome)
                 if not isinstance(error, Exception) or isinstance(error, SoftTimeLimitExceeded):
@@ -209,6 +206,31 @@ def _record_of(intent: Intent) -> Record | None:
 def _is_written(intent: Intent) -> bool:
     record = _record_of(intent)
     return record is not None and record.alias is not None
+
+
+def _outcomes_of(executor: Executor, records: list[Record]) -> list[Outcome]:
+    """Dispatch messages together, and calls one by one, up to the first that fails."""
+    outcomes: list[Outcome] = []
+    for has_message, together in groupby(records, lambda record: record.message is not None):
+        if has_message:
+            outcomes += publish(executor, [_to_dispatch(record.intent) for record in together])
+        else:
+            for record in together:
+                outcomes.append(_call(executor, record))
+                if outcomes[-1] is not None:
+                    break
+        if outcomes.count(None) < len(outcomes):
+            break
+    return outcomes
+
+
+def _call(executor: Executor, record: Record) -> Outcome:
+    """Dispatch what was recorded, and not the intent itself: its arguments may have changed since."""
+    try:
+        recorded, _ = read(record.payload, record.intent.id)
+        return run_in_context(record.intent, dispatch_one, executor, recorded)
+    except Exception as error:  # of a carrier, or of what cannot be read any more
+        return error
 
 
 def _to_dispatch(intent: Intent) -> Intent:
@@ -256,17 +278,25 @@ def _still_ours(records: list[Record]) -> list[Record]:
     return [record for record in records if record not in lost]
 
 
-def _note_outcomes(records: list[Record], outcomes: list[Outcome], settlement: Settlement) -> None:
-    """Note those that went well, before the first that did not. The log and the breaker hear of that one."""
+def _settle(records: list[Record], outcomes: list[Outcome], settlement: Settlement) -> None:
+    """Note those that went well, before the first that did not. The log, or the breaker, hears of that one."""
     failure = next((outcome for outcome in outcomes if outcome is not None), None)
     if failure is None:
         breaker.succeeded()
         settlement.note_dispatched(records)
         return
-    number = outcomes.index(failure)
+    number, error = outcomes.index(failure), _error_of(failure)
     settlement.note_dispatched(records[:number])
-    settlement.note_left([records[number]], repr(_error_of(failure)))
-    _log_failure(records[number].intent, _error_of(failure))
+    settlement.note_left([records[number]], repr(error))
+    if isinstance(error, BrokerError | OSError):
+        breaker.failed(error)
+    else:
+        _log_failure(records[number].intent, error)
+
+
+def _settle_late(records: list[Record], outcomes: list[Outcome]) -> None:
+    with Settlement(records) as settlement:
+        _settle(records, outcomes, settlement)
 
 
 def _error_of(outcome: BaseException | OutcomeUnknown) -> BaseException:
@@ -274,12 +304,4 @@ def _error_of(outcome: BaseException | OutcomeUnknown) -> BaseException:
 
 
 def _log_failure(intent: Intent, error: BaseException) -> None:
-    if isinstance(error, BrokerError | OSError):
-        breaker.failed(error)
-    else:
-        logger.error("%s (id %s) failed and is left to the relay", intent.name, intent.id, exc_info=error)
-
-
-def _settle_late(records: list[Record], outcomes: list[Outcome]) -> None:
-    with Settlement(records) as settlement:
-        _note_outcomes(records, outcomes, settlement)
+    logger.error("%s (id %s) failed and is left to the relay", intent.name, intent.id, exc_info=error)

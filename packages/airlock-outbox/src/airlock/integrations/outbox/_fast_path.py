@@ -40,18 +40,16 @@ _running: set[Publication] = set()
 
 
 class Publication(threading.Thread):
-    """Publishes intents in a thread of its own.
+    """Publishes in a thread of its own.
 
     Args:
-        executor: a Celery executor.
-        intents: what to publish.
+        publish: publishes something, and tells what became of each.
         when_late: called in the thread, with the outcomes, if nobody waits for them any more.
     """
 
-    def __init__(self, executor: Any, intents: Sequence[Intent], when_late: Callable[[list[Outcome]], None]) -> None:
+    def __init__(self, publish: Callable[[], list[Outcome]], when_late: Callable[[list[Outcome]], None]) -> None:
         super().__init__(name="airlock-outbox-publication", daemon=True)
-        self._executor = executor
-        self._intents = intents
+        self._publish = publish
         self._when_late = when_late
         self._lock = threading.Lock()
         self._done = threading.Event()
@@ -62,7 +60,7 @@ class Publication(threading.Thread):
     def run(self) -> None:
         _running.add(self)
         try:
-            self._outcomes = publish(self._executor, self._intents)
+            self._outcomes = self._publish()
         except BaseException as error:
             self._outcomes = [error]
         with self._lock:
