@@ -352,6 +352,8 @@ def test_a_large_flush_arrives_whole_and_in_order(shop: Shop) -> None:
 
 # What the broker refuses
 
+FULL = {"x-max-length": 0, "x-overflow": "reject-publish"}
+
 
 @pytest.mark.parametrize("transport", ["rabbitmq", "rabbitmq with confirms"], indirect=True)
 def test_a_refused_message_fails_exactly_its_intent(shop: Shop) -> None:
@@ -381,7 +383,7 @@ def test_a_refused_message_fails_exactly_its_intent(shop: Shop) -> None:
 @pytest.mark.parametrize("canvas", [group, chain])
 def test_a_canvas_is_confirmed(shop: Shop, canvas: Any) -> None:
     default = shop.app.conf.task_default_queue
-    full = Queue(f"{default}-full", queue_arguments={"x-max-length": 0, "x-overflow": "reject-publish"})
+    full = Queue(f"{default}-full", queue_arguments=FULL)
     shop.app.amqp.queues.add(full)
     shop.queues.append(full.name)
     first, second = (shop.app.tasks["notify_task"].si(number) for number in range(2))
@@ -396,10 +398,38 @@ def test_a_canvas_is_confirmed(shop: Shop, canvas: Any) -> None:
 
 
 @pytest.mark.parametrize("transport", ["rabbitmq", "rabbitmq with confirms"], indirect=True)
-def test_an_exchange_that_does_not_exist_leaves_what_was_sent_with_it_unknown(shop: Shop) -> None:
+def test_an_exchange_that_does_not_exist_fails_exactly_its_intent(shop: Shop) -> None:
     notify = shop.app.tasks["notify_task"]
     nowhere = {"exchange": "not-there", "routing_key": "nowhere", "declare": []}
+    full = Queue(f"{shop.app.conf.task_default_queue}-full", queue_arguments=FULL)
+    shop.app.amqp.queues.add(full)
+    shop.queues.append(full.name)
+    refused = (notify, (5,), {}, {"queue": full.name})
+    scope = left_with(shop, *notices(shop, 1, 2), refused, (notify, (3,), {}, nowhere), *notices(shop, 4))
+
+    with pytest.raises((ChannelError, OperationalError, MessageNacked)):
+        scope.flush()
+
+    assert numbers(scope.dispatched_intents) == told(shop) == [1, 2]
+    assert numbers(scope.undispatched_intents) == [5, 3, 4]
+    assert scope.unknown_intents == []
+
+    again = left_with(shop, *notices(shop, 1, 2))
+    again.flush()
+    assert told(shop) == [1, 2]
+
+
+@pytest.mark.parametrize("transport", ["rabbitmq", "rabbitmq with confirms"], indirect=True)
+def test_an_exchange_that_was_deleted_leaves_what_was_sent_with_it_unknown(shop: Shop) -> None:
+    notify = shop.app.tasks["notify_task"]
+    lost = Exchange(f"{shop.app.conf.task_default_queue}-lost", "fanout")
+    nowhere = {"exchange": lost.name, "routing_key": "nowhere", "declare": []}
     firsts, lasts = notices(shop, *range(10)), notices(shop, *range(11, 30))
+    with shop.app.connection_for_write() as connection:
+        bound = lost(connection.default_channel)
+        bound.declare()
+        left_with(shop, (notify, (10,), {}, nowhere)).flush()
+        bound.delete()
     scope = left_with(shop, *firsts, (notify, (10,), {}, nowhere), *lasts)
 
     with pytest.raises(ChannelError, match="NOT_FOUND"):

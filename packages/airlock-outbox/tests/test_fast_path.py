@@ -12,6 +12,7 @@ from django.db.transaction import atomic
 from django.utils import timezone
 
 import airlock
+from airlock.integrations.outbox._relay import Relay
 from airlock.integrations.outbox.models import Entry
 from own_brokers import Proxy
 from processes import free_port
@@ -91,6 +92,24 @@ def test_many_are_published_by_real_brokers_and_deleted(add, app, name, request,
 
     assert [message.payload[0][0] for message in broker.take(broker.queue("fast"))] == list(range(1500))
     assert rows() == []
+
+
+def test_missing_exchange_concerns_nobody_else(add, app, log, rabbitmq_broker, rows):
+    app.conf.update({**rabbitmq_broker.celery, "task_default_queue": rabbitmq_broker.queue("beside")})
+    with airlock.scope(), atomic():
+        airlock.enqueue(add, 1)
+        airlock.enqueue(add, 2, _dispatch_options={"exchange": "not-there", "routing_key": "nowhere"})
+        airlock.enqueue(add, 3)
+    left = [(row.attempts, row.lease) for row in rows()]
+    Relay("default").step()
+    with airlock.scope(), atomic():
+        airlock.enqueue(add, 4)
+
+    assert left == [(0, None)] * 2
+    arrived = rabbitmq_broker.take(rabbitmq_broker.queue("beside"))
+    assert [message.payload[0][0] for message in arrived] == [1, 3, 4]
+    assert [row.attempts for row in rows()] == [1]
+    assert "NOT_FOUND" in rows()[0].error
 
 
 def test_entry_that_others_have_taken_is_not_deleted(add, app, published, rows):

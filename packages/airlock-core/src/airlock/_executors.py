@@ -38,9 +38,9 @@ class Executor(Protocol):
       What it returns is `intent.prepared`; if it raises, nothing was enqueued. The fates are what the intent hangs on.
     - `forget(intents, rolled_back)`, called with intents that will not be dispatched, because they were rolled back, or
       else because they were discarded or dropped by a policy. It must not raise.
-    - `dispatch_many(intents) -> Sequence[Outcome]`, for several intents at the cost of one. A flush calls it with all of
-      them, in order, instead of calling the executor. It returns what became of each: `None` if it was carried out, the
-      exception if it was not, and `OutcomeUnknown(exception)` if nobody can tell.
+    - `dispatch_many(intents) -> Sequence[Outcome]`, for several intents at the cost of one. A flush calls it with all
+      intents, in order, instead of calling the executor. It returns what became of each: `None` if it was carried out,
+      the exception if it was not, and `OutcomeUnknown(exception)` if nobody can tell.
 
     `dispatch_many` may return fewer outcomes than it got intents, but at least one: it has not begun with the others.
     It should stop at a failure, before it tries the next. The scope calls it again with the others, unless it stops

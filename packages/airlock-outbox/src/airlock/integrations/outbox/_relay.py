@@ -186,7 +186,7 @@ def _first_batch(work: list[Work]) -> list[Work]:
 
 
 def _is_fresh_message(item: Work) -> bool:
-    # On RabbitMQ, one that is refused can take down those beside it: for want of its exchange, for example.
+    # On RabbitMQ, one that is refused can take down those beside it: because it is too large, for example.
     return isinstance(item.intent.task, Message) and not item.entry.error
 
 

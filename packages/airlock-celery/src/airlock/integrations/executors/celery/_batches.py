@@ -73,6 +73,7 @@ class Confirmed(OneByOne):
         self.canvas_options = {**self.options, "connection": channel}
         self._connection = connection
         self._channel = channel
+        channel.refused.clear()
 
     def send(self, intents: Sequence[Intent]) -> list[Outcome]:
         known = self._connection.recoverable_connection_errors + self._connection.recoverable_channel_errors

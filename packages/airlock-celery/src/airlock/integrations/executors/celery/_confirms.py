@@ -26,6 +26,8 @@ class ConfirmingChannel(Channel):
         #: The correlation ids of what is not answered yet, by the number of the message.
         self._unanswered: dict[int, str | None] = {}
         self.refused: set[str | None] = set()
+        #: The exchanges that are there. The default one has no name.
+        self._exchanges = {""}
         self.open()
         self.confirm_select()
         self.events["basic_ack"].add(self._answered)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
@@ -47,7 +49,12 @@ class ConfirmingChannel(Channel):
             raise
 
     def basic_publish_confirm(self, message: Any, exchange: str = "", routing_key: str = "", **options: Any) -> None:
-        """Publish a message, and wait for nothing."""
+        """Publish a message, and wait for nothing, but for the exchange when it is a new one."""
+        if exchange not in self._exchanges:
+            # One that is not there closes the channel, and nobody knows what became of all that is unanswered.
+            self.wait_for_confirms()
+            self.exchange_declare(exchange, "", passive=True)
+            self._exchanges.add(exchange)
         # Not py-amqp's own `basic_publish`: it looks for answers before each message, which costs a system call.
         flags = (options.get("mandatory", False), options.get("immediate", False))
         self.send_method(spec.Basic.Publish, "Bssbb", (0, exchange, routing_key, *flags), message)
@@ -68,7 +75,6 @@ class ConfirmingChannel(Channel):
             TimeoutError: if it is silent for too long.
             OSError, amqp.AMQPError: if the connection or the channel breaks.
         """
-        self.refused.clear()
         while self._unanswered:
             if self.connection is None:
                 raise ConnectionError("The connection to RabbitMQ was lost before it had answered.")
