@@ -376,6 +376,13 @@ def test_executors_can_be_replaced_whoever_has_chosen_them(ran):
     assert ran == ["int", "float"]
 
 
+def test_the_executor_of_a_detached_block_is_replaced_once(ran):
+    with replace_executors(lambda executor: lambda intent: ran.append((executor, intent.name))):
+        with airlock.scope(executor=print), airlock.scope(), airlock.detached():
+            airlock.enqueue(int)
+    assert ran == [(print, "int")]
+
+
 def test_a_replaced_executor_must_be_one():
     with replace_executors(lambda executor: "celery"), pytest.raises(TypeError, match="'celery'"):
         airlock.scope()

@@ -52,3 +52,15 @@ def test_effects_run_after_the_commit_and_are_not_recorded(app, ran, rows):
         assert ran == []
     assert ran == [1]
     assert rows() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_detached_effect_counts_in_a_scope_and_is_not_recorded(app, add, airlock_effects, rows, published):
+    with pytest.raises(LookupError), airlock.scope(), atomic():
+        airlock.enqueue(add, 1)
+        with airlock.scope(), airlock.detached():
+            airlock.enqueue(add, 2)
+        raise LookupError
+    assert [intent.args for intent in airlock_effects] == [(2,)]
+    assert rows() == []
+    assert published() == []

@@ -251,7 +251,7 @@ def detached() -> Scope:
     if around is None:
         new = scope()
     else:
-        new = scope(AllowAll(), executor=around._outermost_executor)  # the policies around it are enough
+        new = scope(AllowAll(), executor=around._outermost_given)  # the policies around it are enough
         new.capture_origin, new.carriers = around.capture_origin, around.carriers
     new.capturable = False
     new.transactional = False

@@ -81,9 +81,11 @@ class Scope:
         self._policy = defaults.policy if policy is None else check_policy(policy)
         # Not `or`: an executor may be false, such as an empty list that collects.
         default = sync_executor if defaults.executor is None else defaults.executor
-        self._executor = executor_in_use(default if executor is None else check_executor(executor))
+        given = default if executor is None else check_executor(executor)
+        self._executor = executor_in_use(given)
         # Those of the outermost scope, which will dispatch unless one in between lets something through.
         self._outermost_executor = self._executor
+        self._outermost_given = given  # for scopes that are made with it: a test replaces it again
         self._check = getattr(self._executor, "check", None)
         self._prepare = getattr(self._executor, "prepare", None)
         #: Whether to record where intents are enqueued.
@@ -119,6 +121,7 @@ class Scope:
                 self._parent = parent = outer.scope
                 self._check, self._prepare = parent._check, parent._prepare
                 self._outermost_executor = parent._outermost_executor
+                self._outermost_given = parent._outermost_given
                 if not parent.transactional:  # the parent dispatches at the end of its block, as `detached()` does
                     self.transactional = False
         judges = outer.judges
