@@ -29,13 +29,16 @@ DIRECT = """
         ("transaction.on_commit(functools.partial(notify.apply_async, (1,)), using='other')", "AIR005"),
         ("transaction.on_commit(notify.delay)", "AIR005"),
         ("transaction.on_commit(lambda: [notify.delay(1)])", "AIR001"),
+        ("chord([notify.s(1)])(notify.si(2))", "AIR001"),
+        ("group(notify.s(1))()", "AIR001"),
+        ("(notify.s(1) | notify.si(2))()", "AIR001"),
     ],
 )
 def test_each_way_to_publish_has_its_code(project, call, code):
     codes = project.codes(f"""
         import functools
         from functools import partial
-        from celery import current_app as app
+        from celery import chord, current_app as app, group
         from django.db import transaction
         from shop.tasks import notify
 
@@ -44,6 +47,20 @@ def test_each_way_to_publish_has_its_code(project, call, code):
     """)
 
     assert codes == [(8, code)]
+
+
+@pytest.mark.parametrize("call", ["notify.s(1)()", "notify(1)", "(1 | 2)()", "chord([])", "print(group())", "make()()"])
+def test_calls_that_run_in_place_are_left_alone(project, call):
+    codes = project.codes(f"""
+        from celery import chord, group
+        from shop.makers import make
+        from shop.tasks import notify
+
+        def view():
+            {call}
+    """)
+
+    assert codes == []
 
 
 @pytest.mark.parametrize(

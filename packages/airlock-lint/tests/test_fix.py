@@ -115,6 +115,7 @@ MAY_CHANGE = "may change before the transaction commits"
                 ("*a", "f(a)"),
             )
         ),
+        ("chord([notify.s(1)])(notify.si(2))", "write it by hand, as `airlock.enqueue(chord(header, callback))`"),
         ("notify.apply_async(kwargs={'b': 1, 'b': 2})", "the file would be no Python: keyword argument repeated: b"),
         ("for x in a: transaction.on_commit(lambda: notify.delay(x))", "`x` may change before the transaction commits"),
         (
@@ -125,7 +126,8 @@ MAY_CHANGE = "may change before the transaction commits"
     ],
 )
 def test_what_is_not_safe_is_left_with_the_reason(project, before, reason):
-    text = f"from django.db import transaction\nfrom shop.tasks import notify\n\ndef view(self, a, f):\n    {before}\n"
+    imports = "from celery import chord; from django.db import transaction\nfrom shop.tasks import notify"
+    text = f"{imports}\n\ndef view(self, a, f):\n    {before}\n"
     project.write("shop/views.py", text)
 
     answer = project.run("fix", ".")
@@ -370,6 +372,33 @@ def test_diff_can_be_applied_and_changes_nothing_itself(project, start):
     assert "1 calls in 1 files would be rewritten, 0 left." in answer.err
     subprocess.run(["git", "apply", "-"], input=answer.out, text=True, check=True, cwd=project.directory)
     assert "airlock.enqueue(notify, 1)" in project.read()
+
+
+def test_what_is_left_is_reported_with_its_line_in_the_rewritten_file(project):
+    project.write(
+        "shop/views.py",
+        """
+        from shop.tasks import notify
+
+        def view():
+            first = notify.delay(1)
+            notify.apply_async(
+                (2,),
+            )
+            if first: notify.delay(3); second = notify.delay(4)
+            third = notify.delay(5)
+        """,
+    )
+
+    answer = project.run("fix", ".")
+
+    lines = project.read().splitlines()
+    left = [lines[int(place.split(":")[1]) - 1].strip() for place in answer.out.splitlines()[:3]]
+    assert left == [
+        "first = notify.delay(1)",
+        "if first: airlock.enqueue(notify, 3); second = notify.delay(4)",
+        "third = notify.delay(5)",
+    ]
 
 
 def test_tests_are_left_unless_asked_for(project):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: Their source distributions, and how many calls are rewritten and left in them, those of their tests included.
 PROJECTS = {
     "allianceauth==5.5.0": (61, 0),
-    "mayan-edms==4.12.2": (77, 14),
+    "mayan-edms==4.12.2": (77, 16),
     "openwisp-controller==1.3.2": (37, 6),
     "openwisp-monitoring==1.3": (26, 7),
 }
@@ -91,7 +91,11 @@ def test_every_call_of_a_real_project_is_accounted_for(
 
     # What was Python is Python. Each call in it has a reason to be left, or is of something not known as a task.
     trees = {str(file): tree_of(file) for file in files}
-    left_in = Counter(each["path"] for each in LEFT.finditer(report) if not each["call"].endswith("send_task"))
+    left_in = Counter(
+        each["path"]
+        for each in LEFT.finditer(report)
+        if not each["call"].endswith("send_task") and "chord(" not in each["reason"]  # a canvas that is called
+    )
     main(["check", "--tests", "--strict", "--select", "AIR009", "--format", "json", str(source)])
     unknown_in = Counter(
         each["path"] for each in json.loads(capsys.readouterr().out) if "send_task" not in each["message"]

@@ -55,8 +55,11 @@ def run(files: Sequence[File], *, diff: bool) -> int:
                 Path(path).write_bytes(result.code)
             done += len(result.done)
             changed += bool(result.done)
+            # Where they are now: who reads this opens the file that was written.
+            lines = _lines_now(source, result.code) if result.done and result.left and not diff else {}
             left += (
-                f"{path}:{each.span.line}:{each.span.column + 1}: left `{each.shown}()`: {reason}\n"
+                f"{path}:{lines.get(line := each.span.line, line)}:{each.span.column + 1}: "
+                f"left `{each.shown}()`: {reason}\n"
                 for each, reason in result.left
             )
             progress(number, len(work))
@@ -88,12 +91,27 @@ def _rewritten(path: str, publishing: Sequence[Candidate], packages: set[str]) -
 def _publishing(module: Module, project: Project) -> list[Candidate]:
     """The calls that publish tasks, in the order of their lines."""
     kinds = {**dict.fromkeys(PUBLISHING, (Kind.TASK, Kind.SIGNATURE)), "send_task": (Kind.APP,)}
-    found = [each for each in module.candidates if project.kind(each.origin) in kinds.get(each.method, ())]
+    found = [
+        each
+        for each in module.candidates
+        if project.kind(each.origin) in kinds.get(each.method, ())
+        or (each.method == "call" and project.is_canvas(each.origin))
+    ]
     return sorted(found, key=lambda each: each.span)
 
 
 def _is_unknown(candidate: Candidate, project: Project) -> bool:
-    return candidate.method != "effect" and project.kind(candidate.origin) is None
+    return candidate.method not in ("effect", "call") and project.kind(candidate.origin) is None
+
+
+def _lines_now(before: bytes, after: bytes) -> dict[int, int]:
+    """The number that each line of a file has after it was rewritten."""
+    matcher = difflib.SequenceMatcher(None, _lines(before), _lines(after), autojunk=False)
+    return {
+        old + 1: min(new, last - 1) + 1
+        for _, first, end, start, last in matcher.get_opcodes()
+        for old, new in zip(range(first, end), range(start, start + end - first), strict=True)
+    }
 
 
 def _patch(path: str, before: bytes, after: bytes) -> str:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 #: What publishes a task or a signature.
 PUBLISHING = ("delay", "apply_async", "delay_on_commit", "apply_async_on_commit")
 
+#: What publishes when it is called, as a plain signature does not: `chord(header)(callback)`.
+_CANVASES = {f"{module}.{name}" for module in ("celery", "celery.canvas") for name in ("chain", "group", "chord")}
 _MAKE_SIGNATURES = {
     *("s", "si", "signature", "subtask", "subtask_from_request", "map", "starmap", "chunks", "clone", "set"),
     *("on_error", "replace_args"),
@@ -91,6 +93,16 @@ class Project:
                 return next((kind for base in bases if (kind := self.kind(base)) in _CLASSES), None)
             case None:
                 return None
+
+    def is_canvas(self, origin: Origin) -> bool:
+        """Whether something is a chain, a group or a chord."""
+        match origin:
+            case Call(Name(dotted)):
+                return dotted in _CANVASES
+            case Pipe():
+                return self.kind(origin) is Kind.SIGNATURE
+            case _:
+                return False
 
     def _makes_task(self, decorator: Origin) -> bool:
         # A task is what a decorator of the project makes that calls that of Celery: `return shared_task(function)`.

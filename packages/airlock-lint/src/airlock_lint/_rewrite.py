@@ -72,6 +72,8 @@ def rewrite(
                 raise UnsafeError("it is inside of a string")  # noqa: TRY301
             if any(code == "ALL" or code.startswith("AIR") for code in candidate.noqa or ()):
                 raise UnsafeError("it has a `# noqa`")  # noqa: TRY301
+            if candidate.method == "call":
+                raise UnsafeError("write it by hand, as `airlock.enqueue(chord(header, callback))`")  # noqa: TRY301
             _check_place(node, parents)
             publishing = Publishing.of(node, on_commit=candidate.on_commit)
             if publishing.is_late:

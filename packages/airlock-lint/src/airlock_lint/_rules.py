@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ._kinds import PUBLISHING
 from ._known import Kind
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 #: One sentence for each code. docs/lint.md has a section for each.
 RULES = {
     "AIR000": "The file cannot be read or parsed.",
-    "AIR001": "A task is published by `.delay()`.",
+    "AIR001": "A task is published by `.delay()`, or by calling a chain, group or chord.",
     "AIR002": "A task is published by `.apply_async()`.",
     "AIR003": "A task is published by `.delay_on_commit()` or `.apply_async_on_commit()`.",
     "AIR004": "A task is published by `send_task()`.",
@@ -61,6 +60,8 @@ def _code(candidate: Candidate, project: Project, *, strict: bool) -> str | None
         return _code_of_effect(candidate, project) if kind is Kind.EFFECT else None
     if candidate.method == "send_task":
         return "AIR004" if kind is Kind.APP else "AIR009" if strict and kind is None else None
+    if candidate.method == "call":
+        return "AIR001" if project.is_canvas(candidate.origin) else None
     if kind in (Kind.TASK, Kind.SIGNATURE):
         return "AIR005" if candidate.on_commit else _OF_METHODS[candidate.method]
     return "AIR009" if strict and kind is None else None
@@ -84,6 +85,6 @@ def _message(code: str, candidate: Candidate) -> str:
         return f"{shown} in `on_commit()` bypasses Airlock; use `airlock.enqueue()` instead of both"
     if code == "AIR009":
         return f"{shown} may publish a task, and bypass Airlock"
-    if candidate.method == "send_task" or candidate.method in PUBLISHING:
+    if candidate.method != "effect":
         return f"{shown} bypasses Airlock; use `airlock.enqueue()`"
     return f"{shown} in {_PLACES[code]} takes place even if the transaction rolls back; use `airlock.enqueue()`"

@@ -10,6 +10,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
 from ._kinds import PUBLISHING
+from ._origins import Call, Pipe
 from ._scopes import Scope, bindings
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 #: Without any of these words, a module has no calls of interest.
 _INTERESTING = re.compile(
-    r"\b(?:delay|apply_async|delay_on_commit|apply_async_on_commit|send_task|mail|requests|httpx)\b"
+    r"\b(?:delay|apply_async|delay_on_commit|apply_async_on_commit|send_task|chain|group|chord|mail"
+    r"|requests|httpx)\b"
 )
 #: Where lines end for Python. `splitlines()` knows more ends, such as a form feed.
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -44,7 +46,7 @@ class Candidate:
     """A call that bypasses Airlock if `origin` is what it looks like."""
 
     span: Span
-    #: `delay` and the like, `send_task`, or `effect`.
+    #: `delay` and the like, `send_task`, `call`, or `effect`.
     method: str
     #: What is published, the app of a `send_task`, or the function that has the effect.
     origin: Origin
@@ -201,6 +203,8 @@ class _Finder(ast.NodeVisitor):
             and (function.attr in PUBLISHING or function.attr == "send_task")
         ):
             self._report(node, function.attr, self._scope.origin(function.value), function)
+        elif node not in self._reported and isinstance(origin := self._scope.origin(function), (Call, Pipe)):
+            self._report(node, "call", origin, function)
         if node not in self._reported and self._around and (origin := self._scope.origin(function)) is not None:
             self._report(node, "effect", origin, function, around=tuple(self._around))
         self.generic_visit(node)
