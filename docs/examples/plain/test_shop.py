@@ -36,6 +36,20 @@ def test_warehouse_gets_the_order():
     assert shop.warehouse == [42]
 
 
+@pytest.fixture
+@airlock.scoped(airlock.DropAll())
+def old_order():
+    shop.process(41)
+    return 41
+
+
+def test_data_of_a_test_has_no_effects(old_order, airlock_effects):
+    with airlock.scope():
+        airlock.enqueue(shop.notify_warehouse, old_order)
+
+    assert [str(intent) for intent in airlock_effects] == ["notify_warehouse(41)"]
+
+
 def test_order_outside_of_a_boundary_is_a_mistake():
     with pytest.raises(airlock.NoScopeError):
         shop.process(42)
