@@ -3,7 +3,7 @@
 from unittest.mock import ANY
 
 import pytest
-from celery import chord, group
+from celery import chain, chord, group
 
 import airlock
 from airlock.integrations.celery import AirlockTask, LegacyTaskShim
@@ -85,6 +85,21 @@ def test_a_signature_is_a_call_with_its_arguments(effects, pack):
     effects.assert_enqueued(pack.s(3))
     effects.assert_not_enqueued(pack.s(4))
     effects.assert_enqueued(pack.s(), _times=3)
+
+
+def test_a_signature_is_shown_with_its_arguments(effects, pack, notify):
+    airlock.enqueue(pack.s(fragile=True), 1)
+    airlock.enqueue(pack.si(1) | notify.si(2))
+    shown = ["pack(1, fragile=True)", "chain(tasks=[shop.pack(1), shop.notify(2)])"]
+    assert [str(intent) for intent in effects] == shown
+
+
+def test_it_makes_no_difference_how_a_chain_was_made(effects, pack, notify):
+    airlock.enqueue(pack.si(1) | notify.si(1))
+    airlock.enqueue(chain(pack.si(1), notify.si(1)))
+    airlock.enqueue(chain([pack.si(1), notify.si(1)]))
+    effects.assert_enqueued(pack.si(1) | notify.si(1), _times=3)
+    effects.assert_enqueued(chain(pack.si(1), notify.si(1)), _times=3)
 
 
 def test_a_canvas_is_matched_as_a_whole(effects, pack, notify):

@@ -377,9 +377,11 @@ def test_executors_can_be_replaced_whoever_has_chosen_them(ran):
 
 
 def test_the_executor_of_a_detached_block_is_replaced_once(ran):
-    with replace_executors(lambda executor: lambda intent: ran.append((executor, intent.name))):
-        with airlock.scope(executor=print), airlock.scope(), airlock.detached():
-            airlock.enqueue(int)
+    def keep(executor):
+        return lambda intent: ran.append((executor, intent.name))
+
+    with replace_executors(keep), airlock.scope(executor=print), airlock.scope(), airlock.detached():
+        airlock.enqueue(int)
     assert ran == [(print, "int")]
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from functools import partial
 from pprint import pformat
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from airlock._intent import full_name_of
+from airlock._intent import full_name_of, unfolded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,7 +32,7 @@ class Call:
     """
 
     def __init__(self, task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        self.task, self.args, self.kwargs = _unfolded(task, args, kwargs)
+        self.task, self.args, self.kwargs = unfolded(task, args, kwargs)
         if self.task is None or isinstance(self.task, (int, float)):  # what a task returns that is called by mistake
             raise TypeError(
                 f"{task!r} is no task. Give the task itself, not called yet, and then its arguments: "
@@ -45,7 +44,7 @@ class Call:
 
     def is_of_same_task(self, intent: Intent) -> bool:
         """Whether an intent is a call of the task, with whatever arguments."""
-        task = _unfolded(intent.task, (), {})[0]
+        task = unfolded(intent.task, (), {})[0]
         if isinstance(self.task, str) and self.task in (intent.name, full_name_of(task), _simple_name_of(task)):
             return True
         if task == self.task:
@@ -75,7 +74,7 @@ class Call:
 
     def _arguments(self, intent: Intent) -> tuple[Arguments, Arguments]:
         """Those of this call and those of an intent, in the same form."""
-        task, args, kwargs = _unfolded(intent.task, intent.args, intent.kwargs)
+        task, args, kwargs = unfolded(intent.task, intent.args, intent.kwargs)
         signature = _signature_of(task) or _signature_of(self.task)
         try:
             return _bound(signature, self.args, self.kwargs), _bound(signature, args, kwargs)
@@ -94,22 +93,6 @@ class Call:
     def __str__(self) -> str:
         arguments = [repr(value) for value in self.args] + [f"{key}={value!r}" for key, value in self.kwargs.items()]
         return f"{_simple_name_of(self.task)}({', '.join(arguments) if self.has_arguments else '...'})"
-
-
-def _unfolded(
-    task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    """A call with what a partial function or a Celery signature brings."""
-    kwargs = dict(kwargs)
-    while True:
-        if isinstance(task, partial):
-            task, args, kwargs = task.func, (*task.args, *args), {**task.keywords, **kwargs}
-        elif isinstance(task, dict) and {"task", "args", "kwargs"} <= task.keys():  # a Celery signature
-            if task.get("immutable"):
-                args, kwargs = (), {}
-            task, args, kwargs = task["task"], (*args, *task["args"]), {**task["kwargs"], **kwargs}
-        else:
-            return task, args, kwargs
 
 
 def _signature_of(task: Any) -> inspect.Signature | None:

@@ -172,8 +172,9 @@ class Intent:
         return call_in(JUDGING, first_refusing, self.local_policies, self) is None
 
     def __str__(self) -> str:
-        arguments = [repr(value) for value in self._args]
-        arguments += [f"{key}={value!r}" for key, value in self._kwargs.items()]
+        _, args, kwargs = unfolded(self._task, self._args, self._kwargs)
+        arguments = [repr(value) for value in args]
+        arguments += [f"{key}={value!r}" for key, value in kwargs.items()]
         return f"{self.name}({', '.join(arguments)})"
 
     def __repr__(self) -> str:
@@ -228,6 +229,25 @@ def full_name_of(task: Any) -> str:
     qualname: str = named.__qualname__.rpartition("<locals>.")[2]
     module = getattr(named, "__module__", None) or "builtins"
     return f"{module}.{qualname}"
+
+
+def unfolded(
+    task: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """A call with what a partial function or a Celery signature brings."""
+    kwargs = dict(kwargs)
+    while True:
+        if isinstance(task, functools.partial):
+            task, args, kwargs = task.func, (*task.args, *args), {**task.keywords, **kwargs}
+        elif isinstance(task, dict) and {"task", "args", "kwargs"} <= task.keys():  # a Celery signature
+            is_chain = task.get("subtask_type") == "chain"
+            if task.get("immutable"):
+                args, kwargs = (), {}
+            task, args, kwargs = task["task"], (*args, *task["args"]), {**task["kwargs"], **kwargs}
+            if is_chain and "tasks" in kwargs:  # a list or a tuple, by how it was made
+                kwargs["tasks"] = list(kwargs["tasks"])
+        else:
+            return task, args, kwargs
 
 
 def details(name: str | None, origin: str | None, dispatch_options: Mapping[str, Any] | None) -> Details:
