@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 
 import airlock
-from airlock.ext import dispatch_one, register_interruption, run_in_context
+from airlock.ext import dispatch_one, is_judging, register_interruption, run_in_context, subscribe
 
 request_id = ContextVar("request_id", default=None)
 
@@ -397,3 +397,40 @@ def test_an_intent_of_an_interrupted_scope_may_go_out_by_another(left_with_reque
     other.dispatch_all(interrupted.undispatched_intents)
     assert effects == [1, 1]
     assert numbers(other.dispatched_intents) == [1]
+
+
+# One that comes while somebody is told
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TimeLimitError])
+def test_an_interruption_at_any_line_leaves_the_code_where_it_was(error):
+    unsubscribe = subscribe(lambda events: None)
+    try:
+        for nth in count():
+            strike = Strike(nth, error)
+            with airlock.scope(airlock.DropAll()) as scope:
+                with suppress(error), strike.active():
+                    airlock.enqueue(abs, 1)
+                assert not is_judging(), f"struck at line {nth}"
+                assert airlock.get_current_scope() is scope, f"struck at line {nth}"
+            if not strike.struck:
+                break
+    finally:
+        unsubscribe()
+    assert nth > 10
+
+
+@interruptions
+def test_an_interrupted_listener_ends_the_call(error):
+    def interrupted(events):
+        raise error
+
+    unsubscribe = subscribe(interrupted)
+    try:
+        with airlock.scope(executor=print) as scope:
+            with pytest.raises(error):
+                airlock.enqueue(abs, 1)
+            unsubscribe()
+        assert numbers(scope.dispatched_intents) == [1]
+    finally:
+        unsubscribe()

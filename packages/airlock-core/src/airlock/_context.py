@@ -102,9 +102,12 @@ def leave(context: EnqueueContext) -> list[EnqueueContext]:
 
 def call_in(context: EnqueueContext, function: Callable[..., _T], *args: Any) -> _T:
     """Call a function as if the running code were in another place: in a copy of the context variables."""
-    there = copy_context()
-    there.run(current.set, context)
-    return there.run(function, *args)
+    return copy_context().run(_call_in, context, function, args)
+
+
+def _call_in(context: EnqueueContext, function: Callable[..., _T], args: tuple[Any, ...]) -> _T:
+    current.set(context)
+    return function(*args)
 
 
 def judging_error(what: str) -> PolicyEnqueueError:

@@ -171,7 +171,11 @@ class Dispatch:
     def _tell_of_dispatched(self, attempt: _Attempt) -> None:
         if attempt.began and not getattr(self._executor, "tells_of_dispatched", False):
             label, began = self._scope_label(), attempt.began
-            tell([Event("dispatched", intent, label, began=began) for intent in attempt.dispatched()])
+            events = [  # faster than to call the class
+                Event.__new__(Event, "dispatched", intent, label, None, None, None, False, began)
+                for intent in attempt.dispatched()
+            ]
+            tell(events, is_logged=self._is_logged)
 
     def _try(self, attempt: _Attempt) -> None:
         """Have the executor carry out the intents, up to a failure that stops it."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from airlock._context import JUDGING, call_in
+from airlock._context import JUDGING, current
+from airlock._executors import interrupts
 from airlock._trace import log, logger
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ def subscribe(listener: Listener) -> Callable[[], None]:
         unsubscribe = subscribe(lambda events: print(*events, sep="\\n"))
 
     It is called where it happens: in the same thread, at once. So it should be quick. It is in no scope and cannot
-    enqueue, and what it raises is logged, and changes nothing.
+    enqueue, and what it raises is logged, and changes nothing. Only what interrupts it, such as Ctrl-C, is raised.
 
     Args:
         listener: called with the events that belong together, in order: all that one flush has dispatched, for example.
@@ -98,17 +100,27 @@ def is_heard() -> bool:
     return bool(listeners) or logger.isEnabledFor(logging.DEBUG)
 
 
-def tell(events: Sequence[Event]) -> None:
+def tell(events: Sequence[Event], *, is_logged: bool = True) -> None:
     """Tell the log, and all who listen, what has happened.
 
     Args:
         events: what belongs together.
+        is_logged: whether to tell the log. It says nothing of what goes as it should, unless it is at DEBUG.
     """
     if not events:
         return
-    log(events)
+    if is_logged:
+        log(events)
     for listener in listeners:
         try:
-            call_in(JUDGING, listener, events)
-        except Exception:
+            copy_context().run(_hear, listener, events)
+        except Exception as error:
+            if interrupts(error):  # such as a time limit, which is over for the code around, too
+                raise
             logger.exception("The listener %r failed", listener)
+
+
+def _hear(listener: Listener, events: Sequence[Event]) -> None:
+    # In a copy of the context, so that it ends here, wherever an interruption comes.
+    current.set(JUDGING)
+    listener(events)

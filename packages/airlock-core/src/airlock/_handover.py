@@ -78,7 +78,7 @@ def _capture(enclosing: Scope, captured: Scope | list[Intent], nested: Scope) ->
 def _tell_of_capture(nested: Scope, held: list[tuple[Scope, Scope | list[Intent]]]) -> None:
     for scope, captured in held:
         intents = captured if isinstance(captured, list) else captured.intents
-        tell([Event("captured", intent, nested._label, f"captured by {scope._label}") for intent in intents])
+        tell([Event("captured", intent, nested._label(), f"captured by {scope._label()}") for intent in intents])
 
 
 def _too_late(nested: Scope, enclosing: Scope) -> ScopeStateError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from functools import cached_property
 from itertools import count
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -75,6 +74,7 @@ class Scope:
     _parent: Scope | None = None
     #: What became of the intents, from the moment that enclosing scopes have captured them or let them through.
     _dispatch: Dispatch | None = None
+    _known_label: str | None = None
 
     def __init__(self, policy: Policy | None = None, *, executor: Executor | None = None) -> None:
         defaults = get_configuration()
@@ -194,7 +194,7 @@ class Scope:
         intents = self.intents
         forget(self._outermost_executor, intents)
         why = f"discarded, because {self.discard_reason or 'the scope decided so'}"
-        tell([Event("discarded", intent, self._label, why) for intent in intents])
+        tell([Event("discarded", intent, self._label(), why) for intent in intents])
         return intents
 
     def _end_too_early_or_twice(self) -> list[Intent]:
@@ -363,10 +363,11 @@ class Scope:
         """Whether it ended in being discarded."""
         return self._state == "discarded"
 
-    @cached_property
     def _label(self) -> str:
         """What events and the log call it: its class, and a number that no other scope of the process has."""
-        return f"{type(self).__name__} {self._number}"
+        if self._known_label is None:
+            self._known_label = f"{type(self).__name__} {self._number}"
+        return self._known_label
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._state}, {len(self.intents)} intents>"
