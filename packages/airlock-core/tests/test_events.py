@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import pytest
 
 import airlock
-from airlock.ext import Event, change_context, is_heard, replace_executors, shown, subscribe, tell
+from airlock.ext import Event, change_context, is_heard, label_of, replace_executors, shown, subscribe, tell
 
 colour = ContextVar("colour", default="none")
 
@@ -49,11 +49,12 @@ def test_what_goes_out_is_enqueued_and_dispatched_with_the_others_of_its_flush(t
 
 def test_all_events_of_a_scope_have_its_label_and_no_other_scope_has_it(told):
     for _ in range(2):
-        with airlock.scope():
+        with airlock.scope() as scope:
             airlock.enqueue(int)
     labels = [event.scope for events in told for event in events]
     assert labels[0] == labels[1] != labels[2] == labels[3]
     assert labels[0].startswith("Scope ")
+    assert labels[2] == label_of(scope)
 
 
 def test_a_nested_scope_is_captured_and_the_one_around_it_dispatches(told):

@@ -32,6 +32,7 @@ def test_what_the_broker_has_was_dispatched(add, told):
     assert kinds(told) == ["enqueued", "dispatched"]
     assert told[1].intent is intent
     assert told[1].began > 0
+    assert told[1].scope == told[0].scope != ""
 
 
 def test_what_is_left_to_the_relay_is_stored_and_says_why(add, app, told, outbox):
@@ -46,6 +47,10 @@ def test_what_is_left_to_the_relay_is_stored_and_says_why(add, app, told, outbox
     assert failed.startswith("left to the relay: OperationalError")
     assert after_it == "left to the relay: what went before it failed"
     assert kept_off == "left to the relay: the broker fails"
+    scopes = [event.scope for event in told]
+    assert scopes == [scopes[0]] * 4 + [scopes[4]] * 4
+    assert scopes[0].startswith("OutboxScope ")
+    assert scopes[0] != scopes[4]
 
 
 def test_a_paused_task_is_stored(add, told):
@@ -67,7 +72,9 @@ def test_what_was_rolled_back_is_not_stored(add, told):
 def test_in_a_test_case_it_is_dispatched_though_nothing_is_written(add, told, rolled_back):
     with airlock.scope():
         airlock.enqueue(add, 1)
-    assert kinds(told) == ["enqueued", "dispatched"]
+        airlock.enqueue(succeed)
+    assert kinds(told) == ["enqueued", "enqueued", "dispatched", "dispatched"]
+    assert {event.scope for event in told} == {told[0].scope}
 
 
 def test_a_relay_tells_of_what_it_dispatches(add, told, outbox):
@@ -78,6 +85,9 @@ def test_a_relay_tells_of_what_it_dispatches(add, told, outbox):
     call_command("airlock_relay", "--drain")
     assert kinds(told) == ["enqueued", "stored", "relayed"]
     assert (told[2].intent.id, told[2].intent.full_name) == (intent.id, add.name)
+
+
+def succeed(): ...
 
 
 def fail():

@@ -38,6 +38,7 @@ __all__ = [
     "fates_of",
     "is_heard",
     "is_judging",
+    "label_of",
     "open_fates",
     "outside",
     "refresh_fates",
@@ -103,6 +104,11 @@ def change_context(intent: Intent, change: Callable[[], object]) -> None:
 def fates_of(intent: Intent) -> tuple[Fate, ...]:
     """What an intent hangs on: what was open where it was enqueued. Nothing if it is detached."""
     return intent._fates
+
+
+def label_of(scope: Scope) -> str:
+    """What events and the log call a scope, such as `"DjangoScope 12"`."""
+    return scope._label()
 
 
 def is_judging() -> bool:

@@ -84,11 +84,11 @@ class OutboxExecutor:
         _holds.finish(undecided, _table.let_go)
         _holds.finish([record for record in records if record not in undecided], _table.delete)
 
-    def decide(self, intents: Iterable[Intent], fates: tuple[Fate, ...], /) -> None:
-        """Note that their scope has flushed, and that they hang on these fates, too."""
+    def decide(self, intents: Iterable[Intent], fates: tuple[Fate, ...], scope: str, /) -> None:
+        """Note that a scope has flushed them, and that they hang on these fates, too."""
         records = [record for record in map(_record_of, intents) if record is not None]
         for record in records:
-            record.is_decided = True
+            record.is_decided, record.scope = True, scope
             record.fates += fates
             record.wait_for(fates)
         if options().orphans == "park":  # else it makes no difference what becomes of them
@@ -117,10 +117,11 @@ class OutboxExecutor:
 
     def _dispatch_unwritten(self, intents: list[Intent]) -> list[Outcome]:
         began = time.time_ns()
+        scopes = [_scope_of(intent) for intent in intents]  # not later: what is carried out forgets its record
         outcomes = publish(self.inner, [_to_dispatch(intent) for intent in intents])
         if is_heard():
-            done = [intent for intent, outcome in zip(intents, outcomes, strict=False) if outcome is None]
-            tell([Event("dispatched", intent, began=began) for intent in done])
+            done = [about for *about, outcome in zip(intents, scopes, outcomes, strict=False) if outcome is None]
+            tell([Event("dispatched", intent, scope, began=began) for intent, scope in done])
         return outcomes
 
     def _dispatch_written(self, intents: list[Intent]) -> list[Outcome]:
@@ -201,6 +202,11 @@ def _not_paused(records: list[Record]) -> list[Record]:
 
 def _record_of(intent: Intent) -> Record | None:
     return intent.prepared if isinstance(intent.prepared, Record) else None
+
+
+def _scope_of(intent: Intent) -> str:
+    record = _record_of(intent)
+    return "" if record is None else record.scope
 
 
 def _is_written(intent: Intent) -> bool:

@@ -34,6 +34,7 @@ class Record:
         "is_given_away",
         "message",
         "payload",
+        "scope",
         "transaction",
     )
 
@@ -48,8 +49,9 @@ class Record:
         self.transaction: DjangoTransaction | None = None
         #: Until when nobody else takes that, by the monotonic clock.
         self.held_until = 0.0
-        #: Whether its scope has flushed.
+        #: Whether its scope has flushed, and which one that was, for who listens.
         self.is_decided = False
+        self.scope = ""
         #: Whether it will not be dispatched.
         self.is_forgotten = False
         #: Whether a thread dispatches it, so that nobody else does.

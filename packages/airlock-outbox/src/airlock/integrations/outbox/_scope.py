@@ -8,7 +8,7 @@ from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 
 from airlock import get_configuration
-from airlock.ext import open_fates
+from airlock.ext import label_of, open_fates
 from airlock.integrations.django import DjangoScope
 from airlock.integrations.executors.celery import celery_executor
 
@@ -49,5 +49,5 @@ class OutboxScope(DjangoScope):
         super().__init__(policy, executor=self.outbox_executor)
 
     def dispatch_all(self, intents: Sequence[Intent]) -> None:
-        self.outbox_executor.decide(intents, open_fates() if self.transactional else ())
+        self.outbox_executor.decide(intents, open_fates() if self.transactional else (), label_of(self))
         super().dispatch_all(intents)

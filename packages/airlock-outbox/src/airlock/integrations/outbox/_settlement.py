@@ -64,10 +64,15 @@ class Settlement:
         finally:  # an interruption may come here, too
             _holds.finish(left, _table.let_go)
         if is_heard():
-            tell([Event("dispatched", record.intent, began=self._began) for record in dispatched])
+            tell([Event("dispatched", record.intent, record.scope, began=self._began) for record in dispatched])
             tell_of_stored({record: self._reasons.get(record, "what went before it failed") for record in left})
 
 
 def tell_of_stored(reasons: Mapping[Record, str]) -> None:
     """Tell that the database has these, and why they are left to the relay."""
-    tell([Event("stored", record.intent, reason=f"left to the relay: {why}") for record, why in reasons.items()])
+    tell(
+        [
+            Event("stored", record.intent, record.scope, f"left to the relay: {why}")
+            for record, why in reasons.items()
+        ]
+    )
