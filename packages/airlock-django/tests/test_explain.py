@@ -131,6 +131,20 @@ def test_a_request_that_fails_is_explained(get, remember):
     assert intents_of(record) == [("builtins.int", "discarded, because the response has the status 402")]
 
 
+def test_a_request_that_crashes_is_explained(get, remember):
+    def view(request):
+        airlock.enqueue(int)
+        raise ValueError("4111 1111")
+
+    remember()
+    get(view)
+
+    (record,) = records(1)
+    assert intents_of(record) == [
+        ("builtins.int", "discarded, because the response has the status 500: ValueError was raised")
+    ]
+
+
 def test_what_a_policy_has_dropped_is_explained(remember):
     remember()
     with airlock.scope(airlock.BlockTasks({"int"})):

@@ -7,8 +7,9 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied, SuspiciousOperation
 from django.db import connections, transaction
 from django.db.transaction import atomic
-from django.http import Http404, HttpResponse
-from django.test import RequestFactory
+from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.test import AsyncClient, RequestFactory
+from django.urls import path
 from django.utils.decorators import sync_and_async_middleware
 from django.utils.deprecation import MiddlewareMixin
 
@@ -33,6 +34,21 @@ def enqueues(ran):
         return HttpResponse(status=int(status))
 
     return enqueues
+
+
+def raises_after(get_response):
+    def middleware(request):
+        get_response(request)
+        raise ZeroDivisionError
+
+    return middleware
+
+
+def streams_what_it_caught(get_response):
+    def middleware(request):
+        return StreamingHttpResponse([get_response(request).content], status=500)
+
+    return middleware
 
 
 # What decides
@@ -366,6 +382,58 @@ def test_status_that_discards_is_in_the_log(get, enqueues, log):
     get(enqueues, "422")
 
     assert "append: discarded, because the response has the status 422" in log.text
+
+
+def test_exception_that_django_answers_with_a_status_is_in_the_log(get, as_view, log):
+    def view(request):
+        airlock.enqueue(int)
+        raise ValueError("4111 1111")
+
+    get(as_view(view))
+    get(as_view(lambda request: airlock.enqueue(int) and HttpResponse(status=500)))
+
+    crashed, answered = [line for line in log.messages if "will not be dispatched" in line]
+    assert crashed.endswith("int: discarded, because the response has the status 500: ValueError was raised")
+    assert answered.endswith("int: discarded, because the response has the status 500")
+
+
+def test_exception_of_a_middleware_inside_of_ours_is_in_the_log(get, enqueues, settings, log):
+    settings.MIDDLEWARE = [OURS, here("raises_after")]
+
+    get(enqueues, "200")
+
+    assert "because the response has the status 500: ZeroDivisionError was raised" in log.text
+
+
+async def test_each_of_concurrent_requests_has_its_own_exception_in_the_log(settings, log):
+    both_are_there = asyncio.Barrier(2)
+
+    async def view(request):
+        airlock.enqueue(int, _name=request.GET["name"])
+        await both_are_there.wait()
+        raise {"a": ValueError, "b": LookupError}[request.GET["name"]]
+
+    settings.ROOT_URLCONF = (path("", view),)
+    client = AsyncClient(raise_request_exception=False)
+    await asyncio.gather(client.get("/?name=a"), client.get("/?name=b"))
+
+    lines = sorted(line.partition(". ")[2] for line in log.messages if "will not be dispatched" in line)
+    assert lines == [
+        "a: discarded, because the response has the status 500: ValueError was raised",
+        "b: discarded, because the response has the status 500: LookupError was raised",
+    ]
+
+
+def test_exception_before_a_body_streams_is_in_the_log(get, settings, log):
+    settings.MIDDLEWARE = [OURS, here("streams_what_it_caught")]
+
+    def view(request):
+        airlock.enqueue(int)
+        raise ValueError
+
+    b"".join(get(view))
+
+    assert "int: discarded, because the response has the status 500: ValueError was raised" in log.text
 
 
 def test_enqueue_outside_of_any_scope_names_what_to_add():

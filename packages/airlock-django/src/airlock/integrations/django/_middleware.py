@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.core.signals import got_request_exception
 from django.http import FileResponse, HttpRequest, StreamingHttpResponse
 
 import airlock
@@ -105,8 +107,20 @@ class AirlockMiddleware:
     def _decide(self, request: HttpRequest, response: HttpResponseBase, scope: Scope) -> bool:
         if not _true_or_false(self, self.should_flush(request, response)):
             scope.discard_reason = f"the response has the status {response.status_code}"
+            if hasattr(request, "airlock_error"):
+                scope.discard_reason += f": {request.airlock_error} was raised"
             return False
         return _true_or_false(scope, scope.should_flush(None))
+
+
+def _note_error(*, request: Any = None, **_: Any) -> None:
+    """Called where Django makes a response with status 500 of an exception, which the middleware never sees."""
+    error = sys.exc_info()[0]
+    if error is not None and hasattr(request, "airlock_scope"):
+        request.airlock_error = error.__name__
+
+
+got_request_exception.connect(_note_error)
 
 
 def _true_or_false(decider: object, answer: object) -> bool:
