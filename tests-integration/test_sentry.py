@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sentry_sdk
+from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.integrations.threading import ThreadingIntegration
 from sentry_sdk.transport import Transport
 
 import airlock
+from airlock.ext import subscribe
 from airlock.integrations.sentry import AirlockIntegration
 
 if TYPE_CHECKING:
@@ -22,8 +24,8 @@ DSN = "http://nobody@127.0.0.1:9/1"
 
 
 @pytest.fixture
-def sent() -> Iterator[list[dict[str, Any]]]:
-    """The events that were sent to Sentry."""
+def sent(request: pytest.FixtureRequest) -> Iterator[list[dict[str, Any]]]:
+    """The events that were sent to Sentry. A parameter is one more integration."""
     events: list[dict[str, Any]] = []
 
     class Keeping(Transport):
@@ -34,7 +36,8 @@ def sent() -> Iterator[list[dict[str, Any]]]:
     settings: dict[str, Any] = {"default_integrations": False, "release": "1"}
     with sentry_sdk.isolation_scope() as scope:
         scope.clear()
-        sentry_sdk.init(DSN, transport=Keeping, integrations=[AirlockIntegration(), ThreadingIntegration()], **settings)
+        integrations = [AirlockIntegration(), ThreadingIntegration(), *getattr(request, "param", [])]
+        sentry_sdk.init(DSN, transport=Keeping, integrations=integrations, **settings)
         yield events
     sentry_sdk.init(**settings)
 
@@ -81,6 +84,43 @@ def test_each_end_leaves_one_with_its_level_and_reason(sent: list[dict[str, Any]
     assert [crumb["data"]["reason"] for crumb in crumbs(sent)][1:] == [
         "LookupError('no such queue')",
         "discarded, because ValueError was raised",
+    ]
+
+
+def fail(events: object) -> None:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("sent", [[LoggingIntegration()]], indirect=True)
+def test_beside_the_log_each_end_leaves_one_and_errors_are_events_as_ever(
+    sent: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="airlock")
+    with airlock.scope(airlock.BlockTasks({"float"}), _cls=Logging, executor=refuse):
+        airlock.enqueue(float)
+        airlock.enqueue(int)
+    with pytest.raises(ValueError, match="wrong"), airlock.scope():
+        airlock.enqueue(str)
+        raise ValueError("wrong")
+    assert len(caplog.messages) == 3  # which are breadcrumbs of the logging integration
+
+    assert seen(sent) == [("info", "dropped: float"), ("error", "failed: int"), ("info", "discarded: str")]
+    failed, _ = sent
+    assert failed["exception"]["values"][-1]["type"] == "LookupError"
+    assert failed["logger"] == "airlock"
+
+
+@pytest.mark.parametrize("sent", [[LoggingIntegration()]], indirect=True)
+def test_what_else_the_log_says_is_a_breadcrumb_as_ever(sent: list[dict[str, Any]]) -> None:
+    unsubscribe = subscribe(fail)
+    with airlock.scope():
+        airlock.enqueue(float)
+    unsubscribe()
+
+    assert [message.partition(" <")[0] for _, message in seen(sent)] == [
+        "The listener",
+        "dispatched: float",
+        "The listener",
     ]
 
 

@@ -11,10 +11,11 @@ It needs `airlock-core[sentry]`.
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sentry_sdk
 from sentry_sdk.integrations import Integration
+from sentry_sdk.scope import add_global_event_processor
 
 from airlock.ext import subscribe
 
@@ -46,7 +47,7 @@ class AirlockIntegration(Integration):
     """Leaves a breadcrumb when an intent ends: with its task, its id, its scope and the reason, without its arguments.
 
     Of all that ends at the same time, as in one flush, the first 20 have one, and another one says how many more there
-    were.
+    were. What Sentry's logging integration has of the log of Airlock about these ends is left out: it says the same.
     """
 
     identifier = "airlock"
@@ -55,11 +56,30 @@ class AirlockIntegration(Integration):
     def setup_once() -> None:
         """Begin to listen. Sentry calls it."""
         subscribe(_leave_breadcrumbs)
+        add_global_event_processor(_without_lines)
+
+
+def _is_on() -> bool:
+    """Whether Sentry was not set up again, without the integration."""
+    return sentry_sdk.get_client().get_integration(AirlockIntegration) is not None
+
+
+def _without_lines(event: Any, hint: Any) -> Any:
+    """Leave out of an event the breadcrumbs that are lines of the log and say the same as ours."""
+    breadcrumbs = event.get("breadcrumbs")
+    if isinstance(breadcrumbs, dict) and _is_on():
+        breadcrumbs["values"] = [crumb for crumb in breadcrumbs["values"] if not _is_line_about_end(crumb)]
+    return event
+
+
+def _is_line_about_end(crumb: dict[str, Any]) -> bool:
+    is_line = crumb.get("type") == "log" and crumb.get("category") == "airlock"
+    return is_line and crumb["data"].get("airlock_event") in {"withheld", *_LEVELS}
 
 
 def _leave_breadcrumbs(events: Sequence[Event]) -> None:
-    if sentry_sdk.get_client().get_integration(AirlockIntegration) is None:
-        return  # Sentry was set up again, without it
+    if not _is_on():
+        return
     for kind, group in groupby(events, lambda event: event.kind):
         if kind not in _LEVELS:
             continue
