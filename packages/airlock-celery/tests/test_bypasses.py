@@ -63,7 +63,7 @@ def test_a_call_in_a_scope_is_logged_with_its_line_once(notify, notified, log):
             notify.delay(number)
     (message,) = [record.getMessage() for record in log.records if record.name == "airlock"]
     assert message == (
-        f"shop.notify was published directly at {place}, inside a Scope, so it goes out whatever becomes of that. "
+        f"shop.notify was published directly at {place}, inside Scope, so it goes out whatever becomes of that. "
         "Write airlock.enqueue(task, ...)."
     )
     assert notified() == [0, 1, 2]
@@ -113,7 +113,7 @@ def test_raise_has_the_call_raise_and_nothing_published(transport, request, app,
     notify.delay(0)
     report_bypasses("raise")
     for _ in range(2):
-        with airlock.scope(), pytest.raises(EncodeError, match=r"test_bypasses.py:\d+, inside a Scope"):
+        with airlock.scope(), pytest.raises(EncodeError, match=r"test_bypasses.py:\d+, inside Scope"):
             notify.delay(1)
     report_bypasses("ignore")
     with airlock.scope():
@@ -138,7 +138,7 @@ def test_what_airlock_dispatches_is_left_alone(notify, notified, log):
 def test_raise_takes_any_serializer_and_protocol(settings, app, notify, notified):
     app.conf.update(settings)
     report_bypasses("raise")
-    with airlock.scope(), pytest.raises(EncodeError, match="inside a Scope"):
+    with airlock.scope(), pytest.raises(EncodeError, match="inside Scope"):
         notify.delay(1)
     assert notified() == []
 

@@ -68,7 +68,7 @@ def _look_at(sender: str, headers: dict[str, Any], body: Any, **_: Any) -> None:
 def _boundary() -> str | None:
     scope = airlock.get_current_scope()
     if scope is not None and scope.is_active:
-        return f"a {type(scope).__name__}"
+        return type(scope).__name__
     try:
         return "an open transaction" if open_fates() else None
     except airlock.UsageError:  # one that is managed by hand
