@@ -125,6 +125,18 @@ def test_those_that_went_well_are_told_apart_from_those_that_failed(told):
     assert not told[4][0].is_handled
 
 
+class Raising(airlock.Scope):
+    dispatch_errors = "raise"
+
+
+def test_of_several_failures_the_one_that_is_raised_is_handled(told):
+    with pytest.raises(ValueError, match="'no number'") as raised, airlock.scope(_cls=Raising):
+        airlock.enqueue(int, "no number")
+        airlock.enqueue(int, "none either")
+    assert [event.is_handled for event in told[2]] == [True, False]
+    assert told[2][0].error is raised.value
+
+
 def interrupt(*_):
     raise KeyboardInterrupt
 

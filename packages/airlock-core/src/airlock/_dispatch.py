@@ -206,26 +206,33 @@ class Dispatch:
         failed = attempt.take_failures()
         unknown = set(self.unknown)
         untried = attempt.intents[len(attempt.outcomes) :] if _context.forks == self._forks else []
-        about: dict[str, Any] = {
-            "scope": self._scope_label(),
-            "is_handled": self._on_error == "stop",
-            "began": attempt.began,
-        }
+        about: dict[str, Any] = {"scope": self._scope_label(), "began": attempt.began}
         try:
             tell(
                 [
                     Event(
-                        "unknown" if intent in unknown else "failed", intent, reason=repr(error), error=error, **about
+                        "unknown" if intent in unknown else "failed",
+                        intent,
+                        reason=repr(error),
+                        error=error,
+                        is_handled=self._is_handled(error, failed),
+                        **about,
                     )
                     for intent, error in failed.items()
                 ]
                 # What stopped them is raised.
-                + [Event("failed", intent, reason=_NOT_TRIED, **{**about, "is_handled": True}) for intent in untried]
+                + [Event("failed", intent, reason=_NOT_TRIED, is_handled=True, **about) for intent in untried]
             )
             if _interruptions(failed) or (self._on_error != "log" and not is_interrupted):
                 raise self._explained(failed)
         finally:
             failed.clear()  # the traceback of the error refers to this frame
+
+    def _is_handled(self, error: BaseException, failures: dict[Intent, BaseException]) -> bool:
+        """Whether who gets what is raised hears of a failure by that, so that the log need not say it."""
+        if self._on_error == "raise":  # the first of them, unless there is an interruption, which says nothing of them
+            return not _interruptions(failures) and error is next(iter(failures.values()))
+        return self._on_error == "stop"
 
     def _explained(self, failures: dict[Intent, BaseException]) -> BaseException:
         # What interrupts, such as Ctrl-C, must not get lost behind what merely failed before it.
