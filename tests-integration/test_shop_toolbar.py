@@ -78,7 +78,10 @@ def answers(toolbar: Any) -> dict[str, str]:
     ("fields", "answer"),
     [
         ({"card": "4000000000000002"}, "discarded, because the response has the status 400"),
-        ({"card": "4000000000000119"}, "discarded, because the response has the status 500: ConnectionError was raised"),
+        (
+            {"card": "4000000000000119"},
+            "discarded, because the response has the status 500: ConnectionError was raised",
+        ),
         ({"button": "[name=preview]"}, "rolled back with the transaction on 'default'"),
     ],
     ids=["declined", "crash", "preview"],

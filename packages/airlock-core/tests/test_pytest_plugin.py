@@ -186,12 +186,16 @@ def test_one(): ...
 
 @pytest.mark.airlock(True)
 def test_two(): ...
+
+
+@pytest.mark.airlock(run=True, executor=print)
+def test_three(): ...
 """,
         "--strict-markers",
     )
-    result.assert_outcomes(errors=2)
+    result.assert_outcomes(errors=3)
     says = "E*The mark airlock takes run=True or executor=..., and not "
-    result.stdout.fnmatch_lines([f"{says}runs=.", f"{says}True."])
+    result.stdout.fnmatch_lines([f"{says}runs=.", f"{says}True.", "E*UsageError: *print* Give one of the two."])
 
 
 def test_configuration_is_put_back(run):

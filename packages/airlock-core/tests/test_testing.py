@@ -29,6 +29,10 @@ class Logging(airlock.Scope):
     dispatch_errors = "log"
 
 
+class Raising(airlock.Scope):
+    dispatch_errors = "raise"
+
+
 # What counts
 
 
@@ -376,6 +380,8 @@ def test_effects_go_to_the_given_executor(ran):
     with collect_effects(executor=lambda intent: ran.append(str(intent))), airlock.scope():
         airlock.enqueue(notify, 1)
     assert ran == ["notify(1)"]
+    with pytest.raises(UsageError, match="Give one of the two"), collect_effects(run=True, executor=print):
+        pytest.fail("nobody knows what was meant")
     with pytest.raises(TypeError, match="not callable"), collect_effects(executor="celery"):
         pytest.fail("it cannot be used")
 
@@ -399,8 +405,9 @@ def test_a_task_that_raises_fails_the_test_though_its_scope_only_logs():
 
 def test_a_failure_that_the_test_has_seen_is_its_own_affair():
     with collect_effects(run=True) as effects:
-        with pytest.raises(ConnectionError), airlock.scope():
-            airlock.enqueue(fail, 1)
+        for scope_class in (airlock.Scope, Raising):
+            with pytest.raises(ConnectionError), airlock.scope(_cls=scope_class):
+                airlock.enqueue(fail, 1)
         assert effects.failures == []
         with airlock.scope(_cls=Logging):
             intent = airlock.enqueue(fail, 2)

@@ -214,7 +214,7 @@ def collect_effects(*, run: bool = False, executor: Executor | None = None) -> I
         executor: what is to carry them out, instead.
 
     Raises:
-        UsageError: in a scope: what that was given would go out.
+        UsageError: in a scope: what that was given would go out; and if both `run` and `executor` are given.
         TypeError: if the executor is none.
         Exception: at the end, what the first of `failures` has raised.
     """
@@ -229,6 +229,11 @@ def collect_effects(*, run: bool = False, executor: Executor | None = None) -> I
         executor = sync_executor if run else None
     else:
         check_executor(executor)
+        if run:
+            raise UsageError(
+                f"Effects are to be run in place (run=True), but {executor!r} is to carry them out. "
+                "Give one of the two."
+            )
     effects = Effects(executor)
     with kept_configuration(), replace_executors(effects._stand_in):
         configure(capture_origin=True)

@@ -70,9 +70,4 @@ class Settlement:
 
 def tell_of_stored(reasons: Mapping[Record, str]) -> None:
     """Tell that the database has these, and why they are left to the relay."""
-    tell(
-        [
-            Event("stored", record.intent, record.scope, f"left to the relay: {why}")
-            for record, why in reasons.items()
-        ]
-    )
+    tell([Event("stored", record.intent, record.scope, f"left to the relay: {why}") for record, why in reasons.items()])
