@@ -120,8 +120,10 @@ class OutboxExecutor:
         scopes = [_scope_of(intent) for intent in intents]  # not later: what is carried out forgets its record
         outcomes = publish(self.inner, [_to_dispatch(intent) for intent in intents])
         if is_heard():
-            done = [about for *about, outcome in zip(intents, scopes, outcomes, strict=False) if outcome is None]
-            tell([Event("dispatched", intent, scope, began=began) for intent, scope in done])
+            told = zip(intents, scopes, outcomes, strict=False)
+            tell(
+                [Event("dispatched", intent, scope, began=began) for intent, scope, outcome in told if outcome is None]
+            )
         return outcomes
 
     def _dispatch_written(self, intents: list[Intent]) -> list[Outcome]:
