@@ -11,6 +11,7 @@ from airlock import _events
 from airlock._configuration import get_configuration
 from airlock._context import JUDGING, call_in, current, ended_error, innermost_open, judging_error, no_scope_error
 from airlock._events import Event
+from airlock._executors import check_accepts
 from airlock._fates import sources
 from airlock._intent import NO_DETAILS, Intent, details, full_name_of, recorded
 from airlock._policies import AllowAll, tell_of_enqueue
@@ -122,7 +123,7 @@ def enqueue(
     if scope._state != "active":
         raise ended_error(full_name_of(task), scope)
     if not callable(task):
-        scope._check_takes(task)
+        check_accepts(scope, task)
     if _origin is None and scope.capture_origin:
         _origin = _calling_line()
     judges = context.judges

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from airlock._intent import Intent
+    from airlock._scope import Scope
 
 _T = TypeVar("_T")
 
@@ -124,11 +125,17 @@ def executor_in_use(executor: Executor) -> Executor:
     return executor if _replace is None else check_executor(_replace(executor))
 
 
-def wrong_task(task: object) -> TypeError:
+def check_accepts(scope: Scope | None, task: object) -> None:
+    """Refuse what is not callable, unless one of the executors that may get it can do something with it."""
+    while scope is not None:
+        accepts = getattr(scope._executor, "accepts", None)
+        if accepts is not None and accepts(task) is True:
+            return
+        scope = scope._parent
     advice = "Give the task itself, not called yet, and then its arguments: enqueue(send_email, user_id)."
     if isinstance(task, str):
         advice = "Task names need the Celery executor."
-    return TypeError(f"{task!r} ({type(task).__name__}) cannot be enqueued: the executor does not take it. {advice}")
+    raise TypeError(f"{task!r} ({type(task).__name__}) cannot be enqueued: the executor does not take it. {advice}")
 
 
 def run_in_context(intent: Intent, function: Callable[..., _T], *args: Any) -> _T:

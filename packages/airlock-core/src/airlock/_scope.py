@@ -28,7 +28,7 @@ from airlock._context import (
 from airlock._dispatch import Dispatch
 from airlock._errors import ScopeStateError, UsageError
 from airlock._events import Event, tell
-from airlock._executors import check_executor, executor_in_use, forget, wrong_task
+from airlock._executors import check_executor, executor_in_use, forget
 from airlock._handover import hand_over
 from airlock._policies import check_policy
 from airlock._trace import logger
@@ -390,16 +390,6 @@ class Scope:
         with self._lock:
             self._own = self._own.copy()
             self._captured = self._captured.copy()
-
-    def _check_takes(self, task: object) -> None:
-        """Refuse what is not callable, unless one of the executors that may get it can do something with it."""
-        scope: Scope | None = self
-        while scope is not None:
-            accepts = getattr(scope._executor, "accepts", None)
-            if accepts is not None and accepts(task) is True:
-                return
-            scope = scope._parent
-        raise wrong_task(task)
 
 
 def _refuse_answer(scope: Scope, answer: object) -> None:
