@@ -145,8 +145,7 @@ def enqueue(
     if scope._state != "active" and not scope._was_in_time(intent, own):  # type: ignore[unreachable]
         raise ended_error(full_name_of(task), scope)
     if _events.listeners or scope._is_logged:
-        event = Event.__new__(Event, "enqueued", intent, scope._label())  # faster than to call the class
-        _events.tell([event], is_logged=scope._is_logged)
+        _events.tell([Event("enqueued", intent, scope._label())], is_logged=scope._is_logged)
     if scope._prepare is not None:
         _prepare(scope._prepare, scope, intent, own)
     return intent

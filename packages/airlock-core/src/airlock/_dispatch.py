@@ -171,9 +171,8 @@ class Dispatch:
     def _tell_of_dispatched(self, attempt: _Attempt) -> None:
         if attempt.began and not getattr(self._executor, "tells_of_dispatched", False):
             label, began = self._scope_label(), attempt.began
-            events = [  # faster than to call the class
-                Event.__new__(Event, "dispatched", intent, label, None, None, None, False, began)
-                for intent in attempt.dispatched()
+            events = [  # without a keyword, which would take half as long again
+                Event("dispatched", intent, label, None, None, None, False, began) for intent in attempt.dispatched()
             ]
             tell(events, is_logged=self._is_logged)
 

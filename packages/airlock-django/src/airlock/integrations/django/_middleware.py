@@ -107,8 +107,9 @@ class AirlockMiddleware:
     def _decide(self, request: HttpRequest, response: HttpResponseBase, scope: Scope) -> bool:
         if not _true_or_false(self, self.should_flush(request, response)):
             scope.discard_reason = f"the response has the status {response.status_code}"
-            if hasattr(request, "airlock_error"):
-                scope.discard_reason += f": {request.airlock_error} was raised"
+            error = getattr(request, "airlock_error", None)
+            if error is not None:
+                scope.discard_reason += f": {error} was raised"
             return False
         return _true_or_false(scope, scope.should_flush(None))
 
