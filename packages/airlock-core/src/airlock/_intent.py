@@ -102,13 +102,11 @@ class Intent:
     @property
     def id(self) -> str:
         """A unique string (UUID 4), made on first use and the same ever after. Celery uses it as the task id."""
-        try:
-            return self._id
-        except AttributeError:
+        if not hasattr(self, "_id"):
             with _making_id:
                 if not hasattr(self, "_id"):
                     self._id = str(uuid4())
-            return self._id
+        return self._id
 
     @property
     def task(self) -> Any:

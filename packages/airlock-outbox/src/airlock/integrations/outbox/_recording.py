@@ -7,12 +7,14 @@ published there and then, or a *call*, which is made when it is dispatched.
 from __future__ import annotations
 
 import sys
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from celery import Task, current_app
 from celery.canvas import Signature
 from django.conf import settings
-from django.core.signing import BadSignature, Signer
+from django.core.signing import BadSignature, Signer, b64_encode
+from django.utils.crypto import salted_hmac
 from django.utils.module_loading import import_string
 from kombu.utils import json
 
@@ -20,9 +22,25 @@ from airlock import Intent, UsageError, get_configuration
 from airlock.integrations.executors.celery import CeleryExecutor, Message, celery_executor
 
 if TYPE_CHECKING:
+    from hmac import HMAC
+
     from airlock import Executor
 
 _signers: dict[tuple[Any, ...], Signer] = {}
+
+
+class _Signer(Signer):
+    """Signs as Django's does. That derives the key from the secret each time, which takes as long again."""
+
+    def signature(self, value: str | bytes, key: str | bytes | None = None) -> str:
+        signing = _keyed(f"{self.salt}signer", key or self.key).copy()
+        signing.update(value.encode() if isinstance(value, str) else value)
+        return b64_encode(signing.digest()).decode()
+
+
+@lru_cache(maxsize=16)  # the secret, and its fallbacks
+def _keyed(salt: str, secret: str | bytes) -> HMAC:
+    return salted_hmac(salt, "", secret, algorithm="sha256")
 
 
 class UnreadablePayloadError(Exception):
@@ -33,7 +51,7 @@ def _signer() -> Signer:
     keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
     if keys not in _signers:
         _signers.clear()
-        _signers[keys] = Signer(key=keys[0], fallback_keys=list(keys[1:]), salt="airlock.outbox")
+        _signers[keys] = _Signer(key=keys[0], fallback_keys=list(keys[1:]), salt="airlock.outbox")
     return _signers[keys]
 
 
@@ -48,7 +66,7 @@ def payload_of(intent: Intent, executor_name: str | None, message: Message | Non
     Raises:
         UsageError: if the task or its arguments cannot be written down.
     """
-    begin = f'{{"id": "{intent.id}", "executor": {json.dumps(executor_name)}, '
+    begin = f'{{"id": "{intent.id}", "executor": {_text_of(executor_name)}, '
     if message is not None:
         return _signer().sign(f'{begin}"message": {message.to_json()}}}')
     call = {
@@ -65,6 +83,11 @@ def payload_of(intent: Intent, executor_name: str | None, message: Message | Non
             f"{intent.full_name} cannot be recorded, as its arguments or options are not JSON: {error}. "
             "Give it ids instead of objects."
         ) from error
+
+
+@cache
+def _text_of(executor_name: str | None) -> str:
+    return json.dumps(executor_name)
 
 
 def unsigned(payload: str) -> str:
