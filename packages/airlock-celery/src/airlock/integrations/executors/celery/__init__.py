@@ -94,10 +94,14 @@ class CeleryExecutor:
         called = self._to_publish(intent.task)
         task: Any = task_of(called)
         # Tasks that are classes have no `__header__`.
-        if task is None or not task.typing or not hasattr(task, "__header__") or overrides_apply_async(task):
+        if task is None or not task.typing or not hasattr(task, "__header__"):
             return
         call = called.clone(intent.args, dict(intent.kwargs)) if isinstance(called, Signature) else intent
-        task.__header__(*call.args, **call.kwargs)
+        try:
+            task.__header__(*call.args, **call.kwargs)
+        except TypeError:
+            if not overrides_apply_async(task):
+                raise
 
     def __call__(self, intent: Intent, /) -> None:
         called = self._to_publish(intent.task)
