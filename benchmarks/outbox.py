@@ -32,7 +32,7 @@ import psycopg
 import redis
 from django.core.management import call_command
 from django.db import connection, transaction
-from outbox_project import ours, ours_by_relay, plain, theirs, without
+from outbox_project import floor, ours, ours_by_relay, plain, theirs, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -51,14 +51,14 @@ broker = redis.Redis.from_url(project.REDIS)
 
 def measure_costs(intents: int, rounds: int) -> dict[str, tuple[float, float]]:
     """What intents add to a transaction: until its COMMIT has returned, and until the request goes on."""
-    ways: list[Callable[[int], Transaction]] = [without, plain, theirs, ours]
+    ways: list[Callable[[int], Transaction]] = [without, plain, theirs, ours, floor]
     added: dict[str, list[tuple[float, float]]] = {way.__name__: [] for way in ways}
     for number in range(-3, rounds):
         done = {way.__name__: way(intents) for way in random.sample(ways, len(ways))}
-        floor = done["without"]
+        bare = done["without"]
         for name, it in done.items() if number >= 0 else ():
-            commit = it.committed - it.began - (floor.committed - floor.began)
-            added[name].append((commit, it.ended - it.began - (floor.ended - floor.began)))
+            commit = it.committed - it.began - (bare.committed - bare.began)
+            added[name].append((commit, it.ended - it.began - (bare.ended - bare.began)))
     clean()
     return {name: tuple(map(statistics.median, zip(*values, strict=True))) for name, values in added.items()}
 
@@ -324,6 +324,9 @@ def report_costs(report: Report, values: dict[int, int], other_rate: float) -> N
                 report.figure(f"{intents} intents, until {until}", *cells, value=multiple, reach=4)
             else:
                 report.row(f"{intents} intents, until {until}", *cells)
+        least = [commit["theirs"], commit["floor"]]
+        cells = [*(f"{cost * 1e6:.0f} us" for cost in least), f"{least[0] / least[1]:.2f}"]
+        report.row(f"{intents} intents, the floor until its COMMIT", "", *cells)
 
 
 def report_latency(report: Report, rounds: int) -> None:

@@ -77,7 +77,8 @@ def _takes_options(called: Any) -> bool:
 
 def is_plain(app: Celery, task: Task[..., Any] | None) -> bool:
     """Whether a task is published as Celery does it, and not run in place."""
-    steps = (app.__class__.send_task, app.amqp.send_task_message, app.amqp.Producer.publish)
+    amqp = app.amqp  # to ask for it takes a while
+    steps = (app.__class__.send_task, amqp.send_task_message, amqp.Producer.publish)
     is_celerys = "send_task" not in vars(app) and all(map(_is_celerys, steps))
     return is_celerys and not app.conf.task_always_eager and (task is None or not overrides_apply_async(task))
 
