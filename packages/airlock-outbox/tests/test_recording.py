@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 from celery import Task, chord, group
 from celery.signals import before_task_publish
+from django.core.signing import Signer
 from django.db.transaction import atomic
 from django.utils.translation import gettext_lazy
 from kombu.exceptions import EncodeError
@@ -87,6 +88,13 @@ def test_id_of_the_intent_is_that_of_the_entry_and_of_the_task(add, app, rows):
         (row,) = rows()
         assert str(row.id) == intent.id
         assert f'"task_id": "{intent.id}"' in row.payload
+
+
+def test_payload_is_signed_as_django_signs(add):
+    with airlock.scope():
+        with atomic():
+            airlock.enqueue(add, 1)
+        assert payload().startswith(Signer(salt="airlock.outbox").unsign(payload()))  # which raises if it is not
 
 
 def test_arguments_changed_later_are_not_what_is_published(add, published):

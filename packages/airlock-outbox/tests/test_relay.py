@@ -282,6 +282,16 @@ def test_signed_with_an_old_key(settings, rows):
     assert called == [1]
 
 
+def test_signed_with_a_key_that_is_gone_is_parked(settings, rows):
+    leave(1)
+    settings.SECRET_KEY = "a new one"
+
+    relay()
+
+    assert called == []
+    assert [(entry.due, entry.error[:22]) for entry in rows()] == [(None, "Its signature is wrong")]
+
+
 def test_what_cannot_be_imported_is_tried_again_and_parked_in_the_end(outbox, rows, monkeypatch):
     outbox(MAX_ATTEMPTS=2)
     leave(1)
