@@ -15,6 +15,7 @@ from celery.canvas import Signature
 from django.conf import settings
 from django.core.signing import BadSignature, Signer, b64_encode
 from django.utils.crypto import salted_hmac
+from django.utils.encoding import force_bytes
 from django.utils.module_loading import import_string
 from kombu.utils import json
 
@@ -26,21 +27,22 @@ if TYPE_CHECKING:
 
     from airlock import Executor
 
+_SALT = "airlock.outbox"
 _signers: dict[tuple[Any, ...], Signer] = {}
 
 
 class _Signer(Signer):
-    """Signs as Django's does. That derives the key from the secret each time, which takes as long again."""
+    """Signs as Django's does, which derives the key from the secret each time."""
 
     def signature(self, value: str | bytes, key: str | bytes | None = None) -> str:
-        signing = _keyed(f"{self.salt}signer", key or self.key).copy()
-        signing.update(value.encode() if isinstance(value, str) else value)
+        signing = _keyed(key or self.key).copy()
+        signing.update(force_bytes(value))
         return b64_encode(signing.digest()).decode()
 
 
 @lru_cache(maxsize=16)  # the secret, and its fallbacks
-def _keyed(salt: str, secret: str | bytes) -> HMAC:
-    return salted_hmac(salt, "", secret, algorithm="sha256")
+def _keyed(secret: str | bytes) -> HMAC:
+    return salted_hmac(f"{_SALT}signer", "", secret, algorithm="sha256")
 
 
 class UnreadablePayloadError(Exception):
@@ -51,7 +53,7 @@ def _signer() -> Signer:
     keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
     if keys not in _signers:
         _signers.clear()
-        _signers[keys] = _Signer(key=keys[0], fallback_keys=list(keys[1:]), salt="airlock.outbox")
+        _signers[keys] = _Signer(key=keys[0], fallback_keys=list(keys[1:]), salt=_SALT)
     return _signers[keys]
 
 
