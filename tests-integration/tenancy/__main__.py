@@ -9,22 +9,24 @@ from typing import Any
 import django
 from django.db import connection
 from django.test import Client
-from django_tenants.utils import get_tenant_model, schema_context
+from django_tenants.utils import get_tenant_domain_model, get_tenant_model, schema_context
 
 import airlock
 from tenancy.celery import ship
 
 
 def migrate(*schemas: str) -> None:
-    tenants = get_tenant_model()
+    tenants, domains = get_tenant_model(), get_tenant_domain_model()
     with connection.schema_editor() as editor:
         editor.create_model(tenants)
+        editor.create_model(domains)
     for schema in schemas:
-        tenants.objects.create(schema_name=schema)
+        tenant = tenants.objects.create(schema_name=schema)
+        domains.objects.create(domain=f"{schema}.testserver", tenant=tenant)
 
 
-def order(parcels: str) -> Any:
-    return Client().get(f"/order/{parcels}").json()
+def order(parcels: str, host: str = "testserver") -> Any:
+    return Client().get(f"/order/{parcels}", headers={"host": host}).json()
 
 
 def enqueue_in_schemas(*schemas: str) -> list[str]:
