@@ -187,3 +187,9 @@ def test_a_run_is_in_the_schema_of_its_enqueue(tenancy: Orders, schemas: list[st
     ids = run("tenancy", tenancy.environment, "enqueue_in_schemas", *schemas)
 
     assert [tenancy.get(task_id) for task_id in ids] == schemas
+
+
+def test_a_run_with_a_scope_and_what_it_enqueues_are_in_the_schema_of_the_enqueue_call(tenancy: Orders) -> None:
+    ran_in, follow_up = tenancy.get(run("tenancy", tenancy.environment, "enqueue_scoped_in_schema", "a"))
+
+    assert (ran_in, tenancy.get(follow_up)) == ("a", "a")

@@ -12,7 +12,7 @@ from django.test import Client
 from django_tenants.utils import get_tenant_domain_model, get_tenant_model, schema_context
 
 import airlock
-from tenancy.celery import ship
+from tenancy.celery import pack, ship
 
 
 def migrate(*schemas: str) -> None:
@@ -38,7 +38,14 @@ def enqueue_in_schemas(*schemas: str) -> list[str]:
     return ids
 
 
+def enqueue_scoped_in_schema(schema: str) -> str:
+    with airlock.scope(), schema_context(schema):
+        return airlock.enqueue(pack).id
+
+
 django.setup()
 program, *arguments = sys.argv[1:]
-(chosen,) = [each for each in (migrate, order, enqueue_in_schemas) if each.__name__ == program]
+(chosen,) = [
+    each for each in (migrate, order, enqueue_in_schemas, enqueue_scoped_in_schema) if each.__name__ == program
+]
 sys.stdout.write(json.dumps(chosen(*arguments)))
