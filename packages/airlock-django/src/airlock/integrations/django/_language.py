@@ -34,7 +34,7 @@ def _same_language_and_time_zone() -> AbstractContextManager[object] | None:
 @contextmanager
 def _override(language: str | None, time_zone: tzinfo) -> Iterator[None]:
     # No language: translations are switched off.
-    with translation.override(language), timezone.override(time_zone):  # type: ignore[arg-type]
+    with translation.override(language), timezone.override(time_zone):
         yield
 
 
