@@ -171,8 +171,25 @@ def test_a_run_logs_what_was_bound_at_its_enqueue(tenancy: Orders, middleware: l
     assert bound == [(told["request_id"], parcel) for parcel in range(parcels)]
 
 
+TENANTS = "django_tenants.middleware.main.TenantMainMiddleware"
+
+
+@pytest.mark.parametrize("middleware", [[TENANTS, *MIDDLEWARE], [*MIDDLEWARE, TENANTS]], ids=["tenant first", "last"])
+def test_a_run_is_in_the_schema_of_the_tenant_whose_request_it_was(tenancy: Orders, middleware: list[str]) -> None:
+    environment = {**tenancy.environment, "AIRLOCK_TEST_MIDDLEWARE": json.dumps(middleware)}
+    told = [run("tenancy", environment, "order", "1", f"{tenant}.testserver") for tenant in ("a", "b")]
+
+    assert [tenancy.get(task_id) for each in told for task_id in each["ids"]] == ["a", "b"]
+
+
 @pytest.mark.parametrize("schemas", [["a"], ["a", "b", "public", "a"]], ids=["one", "several"])
 def test_a_run_is_in_the_schema_of_its_enqueue(tenancy: Orders, schemas: list[str]) -> None:
     ids = run("tenancy", tenancy.environment, "enqueue_in_schemas", *schemas)
 
     assert [tenancy.get(task_id) for task_id in ids] == schemas
+
+
+def test_a_run_with_a_scope_and_what_it_enqueues_are_in_the_schema_of_the_enqueue_call(tenancy: Orders) -> None:
+    ran_in, follow_up = tenancy.get(run("tenancy", tenancy.environment, "enqueue_scoped_in_schema", "a"))
+
+    assert (ran_in, tenancy.get(follow_up)) == ("a", "a")

@@ -9,22 +9,24 @@ from typing import Any
 import django
 from django.db import connection
 from django.test import Client
-from django_tenants.utils import get_tenant_model, schema_context
+from django_tenants.utils import get_tenant_domain_model, get_tenant_model, schema_context
 
 import airlock
-from tenancy.celery import ship
+from tenancy.celery import pack, ship
 
 
 def migrate(*schemas: str) -> None:
-    tenants = get_tenant_model()
+    tenants, domains = get_tenant_model(), get_tenant_domain_model()
     with connection.schema_editor() as editor:
         editor.create_model(tenants)
+        editor.create_model(domains)
     for schema in schemas:
-        tenants.objects.create(schema_name=schema)
+        tenant = tenants.objects.create(schema_name=schema)
+        domains.objects.create(domain=f"{schema}.testserver", tenant=tenant)
 
 
-def order(parcels: str) -> Any:
-    return Client().get(f"/order/{parcels}").json()
+def order(parcels: str, host: str = "testserver") -> Any:
+    return Client().get(f"/order/{parcels}", headers={"host": host}).json()
 
 
 def enqueue_in_schemas(*schemas: str) -> list[str]:
@@ -36,7 +38,14 @@ def enqueue_in_schemas(*schemas: str) -> list[str]:
     return ids
 
 
+def enqueue_scoped_in_schema(schema: str) -> str:
+    with airlock.scope(), schema_context(schema):
+        return airlock.enqueue(pack).id
+
+
 django.setup()
 program, *arguments = sys.argv[1:]
-(chosen,) = [each for each in (migrate, order, enqueue_in_schemas) if each.__name__ == program]
+(chosen,) = [
+    each for each in (migrate, order, enqueue_in_schemas, enqueue_scoped_in_schema) if each.__name__ == program
+]
 sys.stdout.write(json.dumps(chosen(*arguments)))

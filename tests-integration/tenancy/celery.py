@@ -10,6 +10,9 @@ from django.db import connection
 from django_structlog.celery.steps import DjangoStructLogInitStep
 from tenant_schemas_celery.app import CeleryApp
 
+import airlock
+from tenancy.tasks import TenantAirlockTask
+
 # As it is, standard output would go through Celery's log.
 _settings = {"worker_redirect_stdouts": False, **json.loads(os.environ["AIRLOCK_TEST_CELERY"])}
 del _settings["signals"]
@@ -20,6 +23,14 @@ app.steps["worker"].add(DjangoStructLogInitStep)
 app.set_default()
 
 structlog.configure(processors=[structlog.contextvars.merge_contextvars, structlog.processors.JSONRenderer()])
+
+
+@app.task(name="pack", base=TenantAirlockTask)
+def pack() -> tuple[str, str]:
+    """Return the schema that the database is at, and the id of a task that is enqueued here."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_schema()")
+        return str(cursor.fetchone()[0]), airlock.enqueue(ship).id
 
 
 @app.task(name="ship")

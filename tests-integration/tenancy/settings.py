@@ -5,7 +5,7 @@ import os
 
 USE_TZ = True
 SECRET_KEY = "of a test"
-ALLOWED_HOSTS = ["testserver"]
+ALLOWED_HOSTS = [".testserver"]
 ROOT_URLCONF = "tenancy.urls"
 
 DATABASES = {"default": json.loads(os.environ["AIRLOCK_TEST_DATABASE"])}
@@ -15,6 +15,7 @@ SHARED_APPS = ["django_tenants", "tenancy", "django_structlog", "airlock.integra
 TENANT_APPS = ["django.contrib.contenttypes"]
 INSTALLED_APPS = [*SHARED_APPS, *TENANT_APPS]
 TENANT_MODEL = "tenancy.Tenant"
+TENANT_DOMAIN_MODEL = "tenancy.Domain"
 
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
 MIDDLEWARE = json.loads(os.environ["AIRLOCK_TEST_MIDDLEWARE"])

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 import pytest
 
 import airlock
-from airlock.ext import dispatch_one, is_judging, run_in_context
+from airlock.ext import dispatch_one, is_judging, register_carrier, run_in_context
 
 request_id = ContextVar("request_id", default=None)
 
@@ -241,6 +241,33 @@ def test_carriers_are_those_of_the_scope_or_the_one_around_detached(ran):
         with airlock.scope():
             airlock.enqueue(int)
     assert ran == ["enters None", "leaves None"]
+
+
+#: What the carrier of an integration returns. Nothing, but for the test that looks at it.
+brought = ContextVar("brought", default=None)
+register_carrier(brought.get)
+
+
+def test_carriers_of_integrations_come_before_those_of_the_application():
+    notes = []
+    airlock.configure(carriers=[Carrier(notes)])
+    token = brought.set(Carrier(notes).as_tenant("of the integration"))
+    with airlock.scope(), airlock.detached():
+        airlock.enqueue(int)
+    brought.reset(token)
+    assert notes == ["enters of the integration", "enters None", "leaves None", "leaves of the integration"]
+
+
+def test_carrier_with_nothing_to_bring_along_returns_none(ran):
+    airlock.configure(carriers=[lambda: None])
+    with airlock.scope():
+        airlock.enqueue(ran.append, 1)
+    assert ran == [1]
+
+
+def test_what_is_no_carrier_is_not_registered():
+    with pytest.raises(TypeError, match="42 is not callable"):
+        register_carrier(42)
 
 
 @pytest.mark.parametrize("nonsense", [[42], 42], ids=repr)

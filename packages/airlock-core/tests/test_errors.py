@@ -169,9 +169,9 @@ AllowAll AllowTasks AssertNoEffects BlockTasks DropAll LogOnFlush
 AirlockError DispatchError NoScopeError PolicyEnqueueError PolicyViolation ScopeStateError UsageError
 """
 FOR_INTEGRATIONS = """
-Fate FateSource SuspendedContext Transaction dispatch_one is_judging outside register_fates register_interruption
-fates_of open_fates refresh_fates replace_executors run_in_context set_defaults suspend when_no_scope
-Event change_context is_heard label_of shown subscribe tell Carrier Kind Listener Outcome State
+Fate FateSource SuspendedContext Transaction dispatch_one is_judging outside register_carrier register_fates
+register_interruption fates_of open_fates refresh_fates replace_executors run_in_context set_defaults suspend
+when_no_scope Event change_context is_heard label_of shown subscribe tell Carrier Kind Listener Outcome State
 """
 
 

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from typing import Literal, assert_type
 
 import airlock
-from airlock.ext import register_fates, run_in_context, set_defaults, suspend, when_no_scope
+from airlock.ext import register_carrier, register_fates, run_in_context, set_defaults, suspend, when_no_scope
 from airlock.integrations.executors.sync import SyncExecutor, sync_executor
 
 # Executors
@@ -106,7 +106,7 @@ airlock.configure(
     executor=AsObject(),
     scope_kwargs={"user": "anonymous"},
     capture_origin=True,
-    carriers=[lambda: nullcontext()],
+    carriers=[lambda: nullcontext(), lambda: None],
 )
 airlock.configure(scope_cls=lambda **arguments: RequestScope(**arguments))
 airlock.configure(carriers=[nullcontext, 42])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
@@ -143,6 +143,7 @@ def number_of(number: int) -> str:
     return str(number)
 
 
+register_carrier(nullcontext)
 register_fates(Database())
 register_fates(Block())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 set_defaults(lambda: {"policy": airlock.DropAll()})

@@ -149,6 +149,28 @@ def test_what_no_worker_could_run_raises_at_the_call(
     assert waiting() == []
 
 
+def of_the_script() -> None: ...
+
+
+of_the_script.__module__ = "__main__"  # as in the file that Python was started with
+
+
+def local() -> Callable[[], None]:
+    def function() -> None: ...
+
+    return function
+
+
+@pytest.mark.parametrize("function", [lambda: None, local(), of_the_script], ids=["lambda", "local", "of the script"])
+def test_function_that_no_worker_could_import_raises_at_the_call(
+    django_q_executor: Any, waiting: Any, function: Callable[[], None]
+) -> None:
+    with airlock.scope(executor=django_q_executor), pytest.raises(TypeError, match="at the top level of a module"):
+        airlock.enqueue(function)
+
+    assert waiting() == []
+
+
 def test_task_run_in_place_gives_its_id_to_no_other(jobs: ModuleType, django_q_executor: Any, waiting: Any) -> None:
     from django_q.tasks import async_task
 

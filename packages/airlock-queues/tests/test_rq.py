@@ -152,6 +152,36 @@ def test_what_no_worker_could_run_raises_at_the_call(
     assert jobs.client.dbsize() == 0
 
 
+def undecorated() -> None: ...
+
+
+def decorated_without_wraps(function: Callable[[], None]) -> Callable[[], None]:
+    def wrapper() -> None:
+        function()
+
+    return wrapper
+
+
+def of_the_script() -> None: ...
+
+
+of_the_script.__module__ = "__main__"  # as in the file that Python was started with
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda: None, decorated_without_wraps(undecorated), of_the_script],
+    ids=["lambda", "local", "of the script"],
+)
+def test_function_that_no_worker_could_import_raises_at_the_call(
+    jobs: ModuleType, function: Callable[[], None]
+) -> None:
+    with airlock.scope(executor=jobs.executor), pytest.raises(TypeError, match="at the top level of a module"):
+        airlock.enqueue(function)
+
+    assert jobs.client.dbsize() == 0
+
+
 @pytest.mark.parametrize(("count", "transactions"), [(5, 1), (1500, 2)])
 def test_at_most_a_thousand_jobs_go_in_one_transaction(jobs: ModuleType, count: int, transactions: int) -> None:
     jobs.default.get_redis_server_version()  # asked for once, and by RQ itself

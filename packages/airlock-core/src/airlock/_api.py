@@ -8,7 +8,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from airlock import _events
-from airlock._configuration import get_configuration
+from airlock._configuration import get_configuration, registered_carriers
 from airlock._context import JUDGING, call_in, current, ended_error, innermost_open, judging_error, no_scope_error
 from airlock._events import Event
 from airlock._executors import check_accepts
@@ -138,8 +138,11 @@ def enqueue(
     if scope.transactional:
         for source in sources:
             intent._fates += source.open_fates()
-    if scope.carriers:
-        intent._details = intent._details._replace(carried=tuple([carrier() for carrier in scope.carriers]))
+    if registered_carriers or scope.carriers:
+        carriers = (*registered_carriers, *scope.carriers)
+        carried = [manager for carrier in carriers if (manager := carrier()) is not None]
+        if carried:
+            intent._details = given._replace(carried=tuple(carried))
     intent._context = copy_context()
     own.append(intent)
     if scope._state != "active" and not scope._was_in_time(intent, own):  # type: ignore[unreachable]

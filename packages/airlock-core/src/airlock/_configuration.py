@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from airlock._policies import Policy
     from airlock._scope import Scope
 
-#: Called at `enqueue`. What it returns is entered around the dispatch.
-Carrier: TypeAlias = Callable[[], AbstractContextManager[object]]
+#: Called at `enqueue`. What it returns is entered around the dispatch. `None`: there is nothing to bring along.
+Carrier: TypeAlias = Callable[[], AbstractContextManager[object] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,9 @@ class Configuration:
 
 
 _UNCHANGED: Any = object()
+
+#: The carriers of integrations, which come before those of the application.
+registered_carriers: list[Carrier] = []
 
 #: What `configure` was given.
 _configured: dict[str, Any] = {}
@@ -73,7 +76,8 @@ def configure(
         scope_kwargs: keyword arguments for `scope_cls`, besides the policy and the executor.
         capture_origin: record the `file:line` of every `enqueue` call as the intent's `origin`.
         carriers: bring along what does not live in context variables, such as the tenant of a database connection.
-            Each is called at `enqueue` and returns a context manager, which is entered around the dispatch.
+            Each is called at `enqueue` and returns a context manager, which is entered around the dispatch, or `None`
+            if there is nothing to bring along.
         redactor: shows an intent, for the log and for tools, where its arguments must not be seen; `None` for `str`.
 
     Raises:
@@ -128,6 +132,18 @@ def set_defaults(provider: Callable[[], Mapping[str, Any]]) -> None:
     """
     global _provider
     _provider = provider
+
+
+def register_carrier(carrier: Carrier) -> None:
+    """Bring along what an integration knows of, in every scope, besides what the application's carriers bring.
+
+    Args:
+        carrier: called at each `enqueue`. Returns a context manager, which is entered around the dispatch, or `None`.
+
+    Raises:
+        TypeError: if it is not callable.
+    """
+    registered_carriers.extend(check_carriers([carrier]))
 
 
 def _combine(provided: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from airlock._api import when_no_scope
-from airlock._configuration import Carrier, set_defaults
+from airlock._configuration import Carrier, register_carrier, set_defaults
 from airlock._context import JUDGING, SuspendedContext, current
 from airlock._events import Event, Kind, Listener, is_heard, subscribe, tell
 from airlock._executors import Outcome, dispatch_one, register_interruption, replace_executors, run_in_context
@@ -42,6 +42,7 @@ __all__ = [
     "open_fates",
     "outside",
     "refresh_fates",
+    "register_carrier",
     "register_fates",
     "register_interruption",
     "replace_executors",

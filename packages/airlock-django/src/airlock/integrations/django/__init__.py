@@ -12,7 +12,12 @@ except ModuleNotFoundError as error:
         "airlock-django needs airlock-core, and it is not there. Run: pip install --force-reinstall airlock-core"
     ) from error
 
-from airlock.integrations.django import _no_scope, _settings, _transactions  # noqa: F401 - they register themselves
+from airlock.integrations.django import (  # noqa: F401 - they register themselves
+    _language,
+    _no_scope,
+    _settings,
+    _transactions,
+)
 from airlock.integrations.django._command import airlock_command
 from airlock.integrations.django._middleware import AirlockMiddleware, AirlockRequest
 from airlock.integrations.django._scope import DjangoScope

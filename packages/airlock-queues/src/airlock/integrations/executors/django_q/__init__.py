@@ -56,8 +56,8 @@ class DjangoQExecutor:
         """Refuse what a worker could not run.
 
         Raises:
-            TypeError: if the arguments do not fit the function, or have the name of an option, or there is no such
-                option.
+            TypeError: if no worker could import the function, if the arguments do not fit it or have the name of an
+                option, or if there is no such option.
             Exception: whatever `pickle` raises about the function or the arguments.
         """
         if unknown := sorted(intent.dispatch_options.keys() - OPTIONS):
@@ -65,6 +65,7 @@ class DjangoQExecutor:
         if taken := sorted(intent.kwargs.keys() & {*OPTIONS, "func", "q_options"}):
             raise TypeError(f"Django-Q2 would take the argument {', '.join(taken)} for itself. Give it by position.")
         if callable(intent.task):
+            _check_is_importable(intent.task)
             inspect.signature(intent.task).bind(*intent.args, **intent.kwargs)
         pickle.dumps((intent.task, intent.args, dict(intent.kwargs)))
 
@@ -74,6 +75,15 @@ class DjangoQExecutor:
 
     def __repr__(self) -> str:
         return "django_q_executor"
+
+
+def _check_is_importable(function: Any) -> None:
+    name, module = getattr(function, "__qualname__", ""), getattr(function, "__module__", "")
+    if "<" in name or module == "__main__":  # a lambda, or what a function has defined
+        raise TypeError(
+            f"No worker could import {module}.{name}. Enqueue a function at the top level of a module, and give it "
+            "what it needs as arguments. If it is decorated, the decorator must use functools.wraps."
+        )
 
 
 @receiver(pre_enqueue)

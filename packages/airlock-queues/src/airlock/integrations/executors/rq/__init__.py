@@ -61,7 +61,8 @@ class RQExecutor:
         """Refuse what a worker could not run.
 
         Raises:
-            TypeError: if the arguments do not fit the function, or there is no such option.
+            TypeError: if no worker could import the function, if the arguments do not fit it, or if there is no such
+                option.
             ValueError: if there is no such queue.
             Exception: whatever the serializer of the queue raises about the arguments: `pickle`, by default.
         """
@@ -71,6 +72,7 @@ class RQExecutor:
         queue, options = self._queue_and_options(intent)
         inspect.signature(queue.enqueue_call).bind(**options)
         if callable(intent.task):
+            _check_is_importable(intent.task)
             inspect.signature(intent.task).bind(*intent.args, **intent.kwargs)
         queue.create_job(intent.task, intent.args, dict(intent.kwargs)).data  # noqa: B018 - serialised when it is read
 
@@ -120,6 +122,15 @@ class RQExecutor:
 
     def __repr__(self) -> str:
         return f"RQExecutor({', '.join(map(repr, self._queues.values()))})"
+
+
+def _check_is_importable(function: Any) -> None:
+    name, module = getattr(function, "__qualname__", ""), getattr(function, "__module__", "")
+    if "<" in name or module == "__main__":  # a lambda, or what a function has defined
+        raise TypeError(
+            f"No worker could import {module}.{name}. Enqueue a function at the top level of a module, and give it "
+            "what it needs as arguments. If it is decorated, the decorator must use functools.wraps."
+        )
 
 
 class AirlockJob(Job):
