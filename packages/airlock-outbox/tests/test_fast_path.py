@@ -10,6 +10,10 @@ from celery import Task, group
 from django.db import connection
 from django.db.transaction import atomic
 from django.utils import timezone
+from django.utils.timezone import get_current_timezone_name
+from django.utils.timezone import override as time_zone
+from django.utils.translation import get_language
+from django.utils.translation import override as language
 
 import airlock
 from airlock.integrations.outbox._relay import Relay
@@ -436,6 +440,19 @@ def test_override_runs_in_the_context_of_its_intent(app, published, rows):
         asked_for.set("later")
 
     assert published() == ["then"]
+    assert rows() == []
+
+
+def test_override_is_called_with_the_language_that_was_active(app, published, rows):
+    class Speaking(Task):
+        def apply_async(self, args, kwargs, **options):
+            return super().apply_async([f"{get_language()} {get_current_timezone_name()}"], kwargs, **options)
+
+    task = app.task(note, base=Speaking, name="speaking")
+    with airlock.scope(), atomic(), language("de"), time_zone("Asia/Tokyo"):
+        airlock.enqueue(task, "what is active")
+
+    assert published() == ["de Asia/Tokyo"]
     assert rows() == []
 
 

@@ -12,15 +12,18 @@ except ModuleNotFoundError as error:
         "airlock-django needs airlock-core, and it is not there. Run: pip install --force-reinstall airlock-core"
     ) from error
 
-from airlock.integrations.django import (  # noqa: F401 - they register themselves
-    _language,
-    _no_scope,
-    _settings,
-    _transactions,
-)
+from airlock.integrations.django import _no_scope, _settings, _transactions  # noqa: F401 - they register themselves
 from airlock.integrations.django._command import airlock_command
+from airlock.integrations.django._language import remember_language
 from airlock.integrations.django._middleware import AirlockMiddleware, AirlockRequest
 from airlock.integrations.django._scope import DjangoScope
 from airlock.integrations.django._transactions import DjangoTransaction
 
-__all__ = ["AirlockMiddleware", "AirlockRequest", "DjangoScope", "DjangoTransaction", "airlock_command"]
+__all__ = [
+    "AirlockMiddleware",
+    "AirlockRequest",
+    "DjangoScope",
+    "DjangoTransaction",
+    "airlock_command",
+    "remember_language",
+]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from asyncio import _get_running_loop  # in `__all__`; the public one raises where there is none, which takes longer
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -17,9 +18,18 @@ from django.utils import timezone, translation
 from airlock.ext import register_carrier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from datetime import tzinfo
+
+
+def remember_language() -> Callable[[], AbstractContextManager[None]]:
+    """Remember the active language and the time zone, for code that runs in another thread.
+
+    Returns:
+        Makes a context manager in which they are active again.
+    """
+    return partial(_override, translation.get_language(), timezone.get_current_timezone())
 
 
 def _same_language_and_time_zone() -> AbstractContextManager[object] | None:

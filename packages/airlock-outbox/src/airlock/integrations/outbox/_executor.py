@@ -236,9 +236,14 @@ def _call(executor: Executor, record: Record) -> Outcome:
     """Dispatch what was recorded, and not the intent itself: its arguments may have changed since."""
     try:
         recorded, _ = read(record.payload, record.intent.id)
-        return run_in_context(record.intent, dispatch_one, executor, recorded)
+        return run_in_context(record.intent, _dispatch, record, executor, recorded)
     except Exception as error:  # of a carrier, or of what cannot be read any more
         return error
+
+
+def _dispatch(record: Record, executor: Executor, recorded: Intent) -> Outcome:
+    with record.as_enqueued():
+        return dispatch_one(executor, recorded)
 
 
 def _to_dispatch(intent: Intent) -> Intent:

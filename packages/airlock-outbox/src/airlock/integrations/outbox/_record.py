@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from django.db import router
 
 from airlock.ext import refresh_fates
+from airlock.integrations.django import remember_language
 from airlock.integrations.outbox import _holds, _table
 from airlock.integrations.outbox._settings import options
 
@@ -26,6 +28,7 @@ class Record:
     __slots__ = (
         "__weakref__",
         "alias",
+        "as_enqueued",
         "fates",
         "held_until",
         "intent",
@@ -43,6 +46,8 @@ class Record:
         self.message = message
         self.payload = payload
         self.fates = fates
+        #: Makes active what was so at `enqueue`, and is no context variable. A message has it already.
+        self.as_enqueued = nullcontext if message is not None else remember_language()
         #: The database that its entry was written to.
         self.alias: str | None = None
         #: The transaction that has written it; `None` in autocommit.
