@@ -8,8 +8,8 @@ when the line is run. So what is read must be the same then:
    just got from the database or saved.
 3. Everything else is left.
 
-When a call has its arguments at once, as `notify.delay(ids)` does, one question remains: `enqueue` keeps a reference until
-the dispatch, so the function must not change `ids` in place afterwards.
+When a call has its arguments at once, as `notify.delay(ids)` does, one question remains: `enqueue` keeps a reference
+until the dispatch, so the function must not change `ids` in place afterwards.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ._arguments import UnsafeError
 from ._saved import KEYS, has_its_key
-from ._values import CANVAS, OF_TASK, PURE, changes, is_immutable, is_made_here, is_read, passed_on
+from ._values import CANVAS, OF_TASK, PURE, are_made_here, changes, is_immutable, is_read, passed_on
 
 if TYPE_CHECKING:
     from ._names import Later
@@ -105,7 +105,7 @@ class _Late:
             self._check(argument)
         for keyword in call.keywords:
             if keyword.arg is None:
-                self._leave_items(keyword.value)
+                self._check_items(keyword.value)
             else:
                 self._check(keyword.value)
 
@@ -121,12 +121,12 @@ class _Late:
             case ast.Dict(keys=keys, values=values):
                 for key, value in zip(keys, values, strict=True):
                     if key is None:
-                        self._leave_items(value)
+                        self._check_items(value)
                     else:
                         self._check(key)
                         self._check(value)
             case ast.Starred(value=value):
-                self._leave_items(value)
+                self._check_items(value)
             case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in OF_TASK | CANVAS:
                 self.check_task(node)
             case _:
@@ -139,7 +139,7 @@ class _Late:
             raise UnsafeError(f"`{name}` may be bound again before the transaction commits")
         if later.is_defined(name):
             return
-        is_own = is_made_here(name, later)
+        is_own = any(are_made_here(name, later))
         for use, is_later in later.uses(name):
             parent = later.tree.parents[use]
             is_filled = not is_later and isinstance(parent, (ast.Attribute, ast.Subscript))
@@ -147,6 +147,15 @@ class _Late:
                 raise UnsafeError(
                     f"what is done with `{name}` in line {use.lineno} may change it before the transaction commits"
                 )
+
+    def _check_items(self, node: ast.expr) -> None:
+        """Check that what is in `*lines` or `**options` stays the same: the function has made it, and keeps it."""
+        if isinstance(node, ast.Name) and node.id not in self._given:
+            made_here = are_made_here(node.id, self._later)
+            if made_here and all(made_here) and self._later.place(node.id) is self._later.function:
+                self._check_name(node.id)
+                return
+        raise UnsafeError(f"it reads what is in `{ast.unparse(node)}` when the transaction commits{_ADVICE}")
 
     def _is_fixed(self, node: ast.expr) -> bool:
         """Whether something is immutable, and the same when the transaction commits."""
@@ -192,6 +201,3 @@ class _Late:
         if isinstance(node, ast.Call):
             raise UnsafeError(f"it calls `{ast.unparse(node.func)}()` when the transaction commits{_ADVICE}")
         raise UnsafeError(f"it reads `{ast.unparse(node)}` when the transaction commits{_ADVICE}")
-
-    def _leave_items(self, node: ast.expr) -> NoReturn:
-        raise UnsafeError(f"it reads what is in `{ast.unparse(node)}` when the transaction commits{_ADVICE}")

@@ -146,13 +146,14 @@ class Later:
         around = (each for binding in bindings for each in self.tree.around(binding))
         return len(bindings) > 1 or any(isinstance(each, _LOOPS) for each in around)
 
-    def uses(self, name: str) -> Iterator[tuple[ast.Name, bool]]:
+    def uses(self, name: str) -> Iterator[tuple[ast.expr, bool]]:
         """Where the value of a name is used, but for the call itself, and whether that is later."""
         place = self.place(name) or self.tree.root
         for node in ast.walk(place):
-            if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load):
-                if node not in self._inside:
-                    yield node, place is not self.function or self.is_later(node)
+            if node in self._inside or not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load):
+                continue
+            if node.id == name:
+                yield node, place is not self.function or self.is_later(node)
 
 
 def _start(node: ast.AST) -> tuple[int, int]:

@@ -85,10 +85,10 @@ def rewrite(
                 raise UnsafeError("write it by hand, as `airlock.enqueue(chord(header, callback))`")  # noqa: TRY301
             _check_place(node, parents)
             publishing = Publishing.of(node, on_commit=candidate.on_commit)
+            new = enqueue_call(enqueue.function, publishing, module)
             later = Later(tree, parsed[candidate.span])
             check_moment(later, on_commit=candidate.on_commit, read_now=read_now)
             enqueue.check_name(later)
-            new = enqueue_call(enqueue.function, publishing, module)
             if comments(node) != comments(new):
                 raise UnsafeError("a comment in it would get lost")  # noqa: TRY301
         except UnsafeError as left:

@@ -18,7 +18,7 @@ _SAVE = {"save", "asave", "refresh_from_db", "arefresh_from_db"}
 
 
 def has_its_key(name: str, later: Later) -> bool:
-    """Whether what has this name is saved before the call, and neither deleted nor given another key in the function."""
+    """Whether what has this name is saved before the call, and keeps its key in this function."""
     if later.place(name) is not later.function or later.may_be_bound_again(name) or _loses_its_key(name, later):
         return False
     bindings = later.bindings(name)

@@ -33,13 +33,21 @@ _IMMUTABLE = {
 _CHANGING = {name for kind in (bytearray, deque, dict, list, set) for name in dir(kind)} - {
     name for kind in (bytes, frozenset, MappingProxyType, str, tuple) for name in dir(kind)
 }
+_MAKING = {"defaultdict", "deque", "dict", "list", "set", "sorted"}
 _DISPLAYS = (ast.Dict, ast.List, ast.Set, ast.Tuple)
 
 
 def is_immutable(name: str, later: Later) -> bool:
     """Whether all that a name is ever bound to is visibly immutable."""
     bindings = later.bindings(name)
+    if _is_key(name):
+        return not any(are_made_here(name, later))
     return bool(bindings) and all(_is_immutable(binding, later.tree) for binding in bindings)
+
+
+def _is_key(name: str) -> bool:
+    """Whether something is the key of an object, to judge by its name."""
+    return name in ("pk", "id") or name.endswith(("_pk", "_id"))
 
 
 def _is_immutable(binding: ast.AST, tree: Tree) -> bool:
@@ -61,22 +69,29 @@ def _gives_immutable(value: ast.expr | None) -> bool:
         case ast.Call(func=ast.Name(id=name)):
             return name in PURE
         case ast.Attribute(attr=name):
-            return name in ("pk", "id") or name.endswith("_id")
+            return _is_key(name)
         case ast.IfExp(body=body, orelse=other):
             return _gives_immutable(body) and _gives_immutable(other)
         case _:
             return False
 
 
-def is_made_here(name: str, later: Later) -> bool:
-    """Whether a name is bound to a list, a dict or a set that this function makes."""
-    for value in map(later.tree.value_of, later.bindings(name)):
-        match value:
-            case ast.List() | ast.Dict() | ast.Set() | ast.ListComp() | ast.DictComp() | ast.SetComp():
-                return True
-            case ast.Call(func=ast.Name(id="list" | "dict" | "set" | "sorted" | "defaultdict" | "deque")):
-                return True
-    return False
+def are_made_here(name: str, later: Later) -> list[bool]:
+    """Of each binding of a name, whether it is to a list, a dict or a set that the function itself makes."""
+    return [_is_made_here(binding, later.tree) for binding in later.bindings(name)]
+
+
+def _is_made_here(binding: ast.AST, tree: Tree) -> bool:
+    around = tree.parents[binding]
+    if isinstance(around, ast.arguments):
+        return binding in (around.vararg, around.kwarg)
+    match tree.value_of(binding):
+        case ast.List() | ast.Dict() | ast.Set() | ast.ListComp() | ast.DictComp() | ast.SetComp():
+            return True
+        case ast.Call(func=ast.Name(id=name)):
+            return name in _MAKING
+        case _:
+            return False
 
 
 def is_read(use: ast.AST, tree: Tree) -> bool:
@@ -89,6 +104,8 @@ def is_read(use: ast.AST, tree: Tree) -> bool:
             return True
         case ast.If(test=test) | ast.While(test=test) | ast.IfExp(test=test) | ast.Assert(test=test):
             return test is node
+        case ast.arguments(args=names):  # `lambda order=order:`, in which it is looked for as well
+            return isinstance(use, ast.Name) and use.id in [each.arg for each in names]
         case ast.BinOp(left=left, op=ast.Mod()):  # "..." % order_id
             return isinstance(left, ast.Constant) and left is not node
         case ast.Call(func=function) if function is not node:
@@ -106,7 +123,7 @@ def _looks(function: ast.expr, call: ast.Call) -> bool:
         case ast.Name(id=name):
             return name in _LOOKING or name == "enqueue"
         case ast.Attribute(value=of, attr=name):
-            return name in _PUBLISHING or _LOGGER.search(ast.unparse(of)) is not None
+            return name in _PUBLISHING | OF_TASK or _LOGGER.search(ast.unparse(of)) is not None
         case _:
             return False
 
@@ -128,9 +145,9 @@ def changes(passed: set[str], later: Later) -> Iterator[tuple[str, int]]:
                 continue
         shown = ast.unparse(changed)
         for name in passed:
-            if shown == name or shown.startswith((f"{name}.", f"{name}[")):
-                if later.is_later(node, since=later.last_binding(name)):
-                    yield name, node.lineno
+            is_it = shown == name or shown.startswith((f"{name}.", f"{name}["))
+            if is_it and later.is_later(node, since=later.last_binding(name)):
+                yield name, node.lineno
 
 
 def passed_on(node: ast.expr, later: Later) -> set[str]:
@@ -139,7 +156,8 @@ def passed_on(node: ast.expr, later: Later) -> set[str]:
         case ast.Name(id=name):
             if is_immutable(name, later):
                 return set()
-            return _others(name, later) | (set() if _is_bound_next(name, later) else {name})
+            found = {value for each in later.bindings(name) for value in _put_in(later.tree.value_of(each))}
+            return found | _others(name, later) | (set() if _is_bound_next(name, later) else {name})
         case ast.Attribute(attr="pk" | "id"):
             return set()
         case ast.Attribute() | ast.Subscript():
@@ -159,6 +177,18 @@ def passed_on(node: ast.expr, later: Later) -> set[str]:
         case _:
             return set()
     return {name for part in parts for name in passed_on(part, later)}
+
+
+def _put_in(value: ast.expr | None) -> set[str]:
+    """The names in a literal such as `{"lines": lines}`, or in `dict(lines=lines)`."""
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id in _MAKING:
+        return {name for argument in _arguments(value) for name in _put_in(argument)}
+    if not isinstance(value, _DISPLAYS):
+        return set()
+    parts = value.values if isinstance(value, ast.Dict) else value.elts
+    return {ast.unparse(part) for part in parts if isinstance(part, (ast.Name, ast.Attribute))}.union(
+        *(_put_in(part) for part in parts)
+    )
 
 
 def _arguments(call: ast.Call) -> list[ast.expr]:
