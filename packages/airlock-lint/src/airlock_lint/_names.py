@@ -122,14 +122,21 @@ class Later:
         place = self.place(name)
         return self.tree.bound(place)[name] if place else []
 
+    def may_be_from(self, name: str) -> list[ast.AST]:
+        """The bindings that a name may have its value from at the call."""
+        bindings = self.bindings(name)
+        last = self.last_binding(name)
+        return [last] if last is max(bindings, key=_start, default=None) and last is not None else bindings
+
     def is_defined(self, name: str) -> bool:
         """Whether a name is that of an import, a function or a class."""
         kinds = (ast.alias, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
         return all(isinstance(each, kinds) for each in self.bindings(name)) and not self.may_be_bound_again(name)
 
     def has_no_value(self, name: str) -> bool:
-        """Whether a name of this function is bound after the call alone."""
-        return self.place(name) is self.function and all(map(self.is_later, self.bindings(name)))
+        """Whether a name of this function is bound below the call alone."""
+        end = _start(self.call)
+        return self.place(name) is self.function and all(_start(each) > end for each in self.bindings(name))
 
     def may_be_bound_again(self, name: str) -> bool:
         """Whether a name may mean something else after the call."""

@@ -21,7 +21,7 @@ def has_its_key(name: str, later: Later) -> bool:
     """Whether what has this name is saved before the call, and keeps its key in this function."""
     if later.place(name) is not later.function or later.may_be_bound_again(name) or _loses_its_key(name, later):
         return False
-    bindings = later.bindings(name)
+    bindings = later.may_be_from(name)
     if all(_is_saved(binding, name, later) for binding in bindings):
         return True
     last = max((getattr(each, "lineno", 0), getattr(each, "col_offset", 0)) for each in bindings)

@@ -39,7 +39,7 @@ _DISPLAYS = (ast.Dict, ast.List, ast.Set, ast.Tuple)
 
 def is_immutable(name: str, later: Later) -> bool:
     """Whether all that a name is ever bound to is visibly immutable."""
-    bindings = later.bindings(name)
+    bindings = later.may_be_from(name)
     if _is_key(name):
         return not any(are_made_here(name, later))
     return bool(bindings) and all(_is_immutable(binding, later.tree) for binding in bindings)
@@ -78,7 +78,7 @@ def _gives_immutable(value: ast.expr | None) -> bool:
 
 def are_made_here(name: str, later: Later) -> list[bool]:
     """Of each binding of a name, whether it is to a list, a dict or a set that the function itself makes."""
-    return [_is_made_here(binding, later.tree) for binding in later.bindings(name)]
+    return [_is_made_here(binding, later.tree) for binding in later.may_be_from(name)]
 
 
 def _is_made_here(binding: ast.AST, tree: Tree) -> bool:
@@ -97,7 +97,7 @@ def _is_made_here(binding: ast.AST, tree: Tree) -> bool:
 def is_read(use: ast.AST, tree: Tree) -> bool:
     """Whether a value is only looked at: compared, formatted, logged, or published."""
     node, parent = use, tree.parents[use]
-    while isinstance(parent, (*_DISPLAYS, ast.keyword)):
+    while isinstance(parent, (*_DISPLAYS, ast.BoolOp, ast.keyword)):
         node, parent = parent, tree.parents[parent]
     match parent:
         case ast.Compare() | ast.FormattedValue() | ast.UnaryOp(op=ast.Not()) | ast.Expr():
@@ -156,7 +156,7 @@ def passed_on(node: ast.expr, later: Later) -> set[str]:
         case ast.Name(id=name):
             if is_immutable(name, later):
                 return set()
-            found = {value for each in later.bindings(name) for value in _put_in(later.tree.value_of(each))}
+            found = {value for each in later.may_be_from(name) for value in _put_in(later.tree.value_of(each))}
             return found | _others(name, later) | (set() if _is_bound_next(name, later) else {name})
         case ast.Attribute(attr="pk" | "id"):
             return set()
@@ -170,9 +170,9 @@ def passed_on(node: ast.expr, later: Later) -> set[str]:
             parts = [body, other]
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             parts = [left, right]
-        case ast.Call(func=ast.Attribute(value=of, attr=name)) if name in OF_TASK | CANVAS | _PUBLISHING:
+        case ast.Call(func=ast.Attribute(value=of, attr=name)) if name in OF_TASK | CANVAS | _PUBLISHING | {"partial"}:
             parts = [of, *_arguments(node)]
-        case ast.Call(func=ast.Name(id=name)) if name in CANVAS:
+        case ast.Call(func=ast.Name(id=name)) if name in CANVAS | {"partial"}:
             parts = _arguments(node)
         case _:
             return set()
