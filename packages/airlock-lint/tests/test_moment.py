@@ -35,6 +35,15 @@ SAFE = {
     "parameter of an outer function": f"def outer(a, f):\n{indent(late('a', signature=''), '    ')}    return view\n",
     "parameter of the lambda": "def view(a):\n    transaction.on_commit(lambda a=a: notify.delay(a))\n    a = 2\n",
     "attribute that was bound to a name": late("b", before="b = a.status", after="a.status = 1\na.save()"),
+    "name that was passed to a function": late("a", before="f(a)"),
+    "name that has another name": late("b", before="b = a"),
+    "task of the module": (
+        "task = notify\ndef view(a):\n    transaction.on_commit(lambda: task.delay(a))\n    task.delay(1)\n"
+    ),
+    "attribute of a module": "import shop.tasks\n" + late("1").replace("notify", "shop.tasks.notify"),
+    "task that the function imports": (
+        "def view(a):\n    from shop import tasks\n    transaction.on_commit(lambda: tasks.notify.delay(a))\n"
+    ),
     "text of a number": late("str(a)", signature="a: int"),
     "f-string of a key": late('f"order-{order_id}"', signature="order_id"),
     "sum of what is immutable": late("a + 1 if a > 2 else -a", signature="a: int | None"),
@@ -89,7 +98,7 @@ CHANGED = "in line"
 UNSAFE = {
     # Reading later gives another value of a name.
     **{
-        f"name bound by {after.splitlines()[0]}": (late("a", after=after), REBOUND)
+        f"name bound by {'; '.join(after.splitlines())}": (late("a", after=after), REBOUND)
         for after in (
             "a = 2",
             "a: int = 2",
@@ -112,7 +121,7 @@ UNSAFE = {
             "match f:\n    case [1, *a]: ...",
             "match f:\n    case {'b': 1, **a}: ...",
             "match f:\n    case str() as a: ...",
-            "async_ = 1\nif f:\n    a = 1",
+            "if f:\n    a = 1",
         )
     },
     "name bound by async for": ("async " + late("a", after="async for a in f: ..."), REBOUND),
@@ -225,7 +234,7 @@ UNSAFE = {
     ),
     # The value of a name is changed in place.
     **{
-        f"value changed by {after.splitlines()[0]}": (late("a", after=after), CHANGED)
+        f"value changed by {'; '.join(after.splitlines())}": (late("a", after=after), CHANGED)
         for after in (
             "a.append(1)",
             "a[0] = 1",
@@ -250,6 +259,9 @@ UNSAFE = {
     },
     "value changed by a function above": (late("a", before="def g():\n    a.append(1)", after="g()"), CHANGED),
     "value changed by another name": (late("a", before="a = self.a", after="self.a.append(1)"), CHANGED),
+    "value changed by a third name": (late("a", before="b = a\nc = b", after="f(c)"), CHANGED),
+    "value changed after another has kept it": (late("a", before="self.a = a", after="self.g()"), CHANGED),
+    "value changed after another has kept it in a list": (late("a", before="self.a = [a]", after="self.g()"), CHANGED),
     "value changed after it was given away": (late("a", before="a = []\nself.a = a", after="self.g()"), CHANGED),
     "value put into another": (late("b", before="b = {'a': a}", after="a.append(1)"), CHANGED),
     "items given away": (late("**a", before="a = {}\nf(a)"), CHANGED),

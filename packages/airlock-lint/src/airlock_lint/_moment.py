@@ -19,7 +19,18 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ._arguments import UnsafeError
 from ._saved import KEYS, has_its_key
-from ._values import CANVAS, OF_TASK, PURE, are_made_here, changes, is_immutable, is_read, passed_on
+from ._values import (
+    CANVAS,
+    OF_TASK,
+    PURE,
+    are_made_here,
+    changes,
+    is_immutable,
+    is_read,
+    is_renamed,
+    other_names,
+    passed_on,
+)
 
 if TYPE_CHECKING:
     from ._names import Later
@@ -84,6 +95,8 @@ class _Late:
     def check_task(self, node: ast.expr) -> None:
         """Check what is published: a task, or a signature with its arguments."""
         match node:
+            case ast.Name(id=name) if isinstance(self._later.place(name), ast.Module):
+                self._check_same(name)
             case ast.Name(id=name):
                 self._check_name(name)
             case ast.Attribute() if self._is_in_module(node):
@@ -132,21 +145,26 @@ class _Late:
             case _:
                 self._leave(node)
 
+    def _check_same(self, name: str) -> None:
+        if name not in self._given and self._later.may_be_bound_again(name):
+            raise UnsafeError(f"`{name}` may be bound again before the transaction commits")
+
     def _check_name(self, name: str) -> None:
         """Check that a name stays what it is, and that the function does no more than look at its value."""
         later = self._later
-        if name not in self._given and later.may_be_bound_again(name):
-            raise UnsafeError(f"`{name}` may be bound again before the transaction commits")
+        self._check_same(name)
         if later.is_defined(name):
             return
-        is_own = any(are_made_here(name, later))
-        for use, is_later in later.uses(name):
-            parent = later.tree.parents[use]
-            is_filled = not is_later and isinstance(parent, (ast.Attribute, ast.Subscript))
-            if (is_later or is_own) and not is_filled and not is_read(use, later.tree):
-                raise UnsafeError(
-                    f"what is done with `{name}` in line {use.lineno} may change it before the transaction commits"
-                )
+        before: tuple[type[ast.AST], ...] = (ast.Attribute, ast.Subscript)  # filling it is no harm yet
+        if not any(are_made_here(name, later)):  # others have it anyway
+            before += (ast.Call, ast.keyword, ast.Starred)
+        for each in {name} | other_names(name, later):
+            for use, is_later in later.uses(each):
+                is_harmless = is_read(use, later.tree) or is_renamed(use, later.tree)
+                if not is_harmless and (is_later or not isinstance(later.tree.parents[use], before)):
+                    raise UnsafeError(
+                        f"what is done with `{each}` in line {use.lineno} may change it before the transaction commits"
+                    )
 
     def _check_items(self, node: ast.expr) -> None:
         """Check that what is in `*lines` or `**options` stays the same: the function has made it, and keeps it."""

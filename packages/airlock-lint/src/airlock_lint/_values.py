@@ -157,7 +157,7 @@ def passed_on(node: ast.expr, later: Later) -> set[str]:
             if is_immutable(name, later):
                 return set()
             found = {value for each in later.may_be_from(name) for value in _put_in(later.tree.value_of(each))}
-            return found | _others(name, later) | (set() if _is_bound_next(name, later) else {name})
+            return found | other_names(name, later) | (set() if _is_bound_next(name, later) else {name})
         case ast.Attribute(attr="pk" | "id"):
             return set()
         case ast.Attribute() | ast.Subscript():
@@ -196,17 +196,24 @@ def _arguments(call: ast.Call) -> list[ast.expr]:
     return [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg)]
 
 
-def _others(name: str, later: Later) -> set[str]:
-    """What else the function calls the value of a name: `self.lines` after `lines = self.lines`, or the other way."""
-    found = set()
-    for node in ast.walk(later.function):
-        if isinstance(node, ast.Assign):
-            sides = [node.value, *node.targets]
-            if any(isinstance(side, ast.Name) and side.id == name for side in sides):
-                found |= {
-                    ast.unparse(side) for side in sides if isinstance(side, (ast.Name, ast.Attribute, ast.Subscript))
-                }
-    return found
+def other_names(name: str, later: Later) -> set[str]:
+    """What else the function calls the value of a name: `lines` and `self.lines` after `lines = self.lines`."""
+    assigned = [[node.value, *node.targets] for node in ast.walk(later.function) if isinstance(node, ast.Assign)]
+    names = {name}
+    found: set[str] = set()
+    while names:
+        found |= names
+        same = [sides for sides in assigned if any(isinstance(each, ast.Name) and each.id in names for each in sides)]
+        sides = [each for sides in same for each in sides]
+        found |= {ast.unparse(each) for each in sides if isinstance(each, (ast.Attribute, ast.Subscript))}
+        names = {each.id for each in sides if isinstance(each, ast.Name)} - found
+    return found - {name}
+
+
+def is_renamed(use: ast.AST, tree: Tree) -> bool:
+    """Whether a value only gets another name."""
+    parent = tree.parents[use]
+    return isinstance(parent, ast.Assign) and all(isinstance(target, ast.Name) for target in parent.targets)
 
 
 def _is_bound_next(name: str, later: Later) -> bool:
