@@ -26,6 +26,10 @@ def late(argument: str, *, before: str = "", after: str = "", signature: str = "
     return f"def view({signature}):\n{indent(body, '    ')}\n"
 
 
+def view(body: str) -> str:
+    return f"def view(a, b):\n{indent(dedent(body).strip(chr(10)), '    ')}\n"
+
+
 SAFE = {
     "constant": late("1, urgent=True"),
     "parameter": late("a"),
@@ -50,7 +54,9 @@ SAFE = {
     "list and dict that are made anew": late("[a, {'a': a}], (1,)"),
     "list that only this function has": late("*b", before="b = []\nfor each in a:\n    b.append(each.pk)"),
     "dict that only this function has": late("**b", before="b = dict(a=1)\nb['c'] = 2"),
-    "list that is bound anew": "def view(a, f):\n    for x in a:\n        b = [x]\n        notify.delay(b)\n        b = []\n",
+    "list that is bound anew": (
+        "def view(a):\n    b = []\n    for x in a:\n        b.append(x)\n        notify.delay(b)\n        b = []\n"
+    ),
     "name that is compared, formatted and logged": late(
         "a", after="if a and a > 2:\n    f'{a}'\n    logger.info('%s', a)\nassert a == 1\n'%s' % a"
     ),
@@ -87,8 +93,16 @@ SAFE = {
     "partial": "def view(a):\n    transaction.on_commit(partial(notify.delay, a.id))\n    a = f(a)\n",
     "copy of what is changed later": "def view(a):\n    notify.delay(list(a), a.pk, len(a))\n    a.append(1)\n",
     "number that is counted up": "def view(a):\n    b = 0\n    for x in a:\n        notify.delay(b)\n        b += x\n",
-    "dict of each turn": "def view(a):\n    for x in a:\n        x['b'] = 1\n        b = {}\n        b['x'] = x\n        notify.delay(b, x)\n",
-    "other attribute that is changed": "def view(a):\n    notify.delay(a.lines)\n    a.other.append(1)\n    a.lines = []\n",
+    "dict of each turn": view(
+        """
+        for x in a:
+            x['b'] = 1
+            b = {}
+            b['x'] = x
+            notify.delay(b, x)
+        """
+    ),
+    "other attribute that is changed": view("notify.delay(a.lines)\na.other.append(1)\na.lines = []"),
 }
 
 # What is left, and what the reason must say.
@@ -131,12 +145,18 @@ UNSAFE = {
         REBOUND,
     ),
     "name bound in the loop": (
-        "def view(b):\n    while b():\n        a = b()\n        with b:\n"
-        "            transaction.on_commit(lambda: notify.delay(a))\n",
+        view(
+            """
+            while b():
+                a = b()
+                with b:
+                    transaction.on_commit(lambda: notify.delay(a))
+            """
+        ),
         REBOUND,
     ),
     "name of an exception": (
-        "def view(b):\n    try: b()\n    except ValueError as a:\n        transaction.on_commit(lambda: notify.delay(a))\n",
+        view("try: b()\nexcept ValueError as a:\n    transaction.on_commit(lambda: notify.delay(a))"),
         REBOUND,
     ),
     "global name": (
@@ -263,10 +283,11 @@ UNSAFE = {
     "value changed after another has kept it": (late("a", before="self.a = a", after="self.g()"), CHANGED),
     "value changed after another has kept it in a list": (late("a", before="self.a = [a]", after="self.g()"), CHANGED),
     "value changed after it was given away": (late("a", before="a = []\nself.a = a", after="self.g()"), CHANGED),
+    "value put into another that is given away": (late("b", before="b = {'a': a}", after="f(a)"), CHANGED),
     "value put into another": (late("b", before="b = {'a': a}", after="a.append(1)"), CHANGED),
     "items given away": (late("**a", before="a = {}\nf(a)"), CHANGED),
     "value changed in the loop": (
-        "def view(a, b):\n    for each in b:\n        a.append(each)\n        transaction.on_commit(lambda: notify.delay(a))\n",
+        view("for each in b:\n    a.append(each)\n    transaction.on_commit(lambda: notify.delay(a))"),
         CHANGED,
     ),
     "signature changed": (
@@ -291,7 +312,7 @@ UNSAFE = {
         "`b` is changed in line",
     ),
     "dict of an outer loop": (
-        "def view(a):\n    for x in a:\n        b = {}\n        for y in x:\n            b['y'] = y\n            notify.delay(b)\n",
+        view("for x in a:\n    b = {}\n    for y in x:\n        b['y'] = y\n        notify.delay(b)"),
         "`b` is changed in line",
     ),
     "list of an object": (
@@ -339,3 +360,46 @@ def test_what_might_get_other_arguments_is_left(project, text, reason):
     assert project.read() == views(text)
     assert answer.status == 1
     assert f"()`: {reason}" in answer.out or (reason == CHANGED and reason in answer.out)
+
+
+# `--read-now`
+
+
+@pytest.mark.parametrize(
+    ("argument", "before", "after"),
+    [
+        ("a.status", "", "a.status = 1"),
+        ("f(a)", "", ""),
+        ("f'{a}', *a, **a", "", "f(a)"),
+        ("[x.id for x in a]", "", "a.save()"),
+        ("a", "", "a = 2"),
+    ],
+)
+def test_read_now_rewrites_what_reads_later(project, argument, before, after):
+    text = late(argument, before=before, after=after)
+    project.write("shop/views.py", views(text))
+
+    answer = project.run("fix", "--read-now", ".")
+
+    assert answer.status == 0, answer.out
+    assert f"    enq(notify, {argument})\n" in project.read()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (late("b", after="b = 1"), "`b` has no value yet"),
+        (late("(b := a)"), "`(b := a)` cannot be taken out of the lambda"),
+        (late("(yield)"), "`(yield)` cannot be taken out of the lambda"),
+        (late("a", after="a.append(1)"), "`a` is changed in line"),
+        ("def view(a):\n    transaction.on_commit(lambda b=a: notify.delay(b))\n", "the lambda has parameters"),
+        ("def view(a):\n    notify.delay(a)\n    a.append(1)\n", "`a` is changed in line"),
+    ],
+)
+def test_read_now_leaves_what_could_not_be_read(project, text, reason):
+    project.write("shop/views.py", views(text))
+
+    answer = project.run("fix", "--read-now", ".")
+
+    assert project.read() == views(text)
+    assert f"()`: {reason}" in answer.out

@@ -30,6 +30,7 @@ from ._values import (
     is_renamed,
     other_names,
     passed_on,
+    put_in,
 )
 
 if TYPE_CHECKING:
@@ -160,11 +161,19 @@ class _Late:
             before += (ast.Call, ast.keyword, ast.Starred)
         for each in {name} | other_names(name, later):
             for use, is_later in later.uses(each):
-                is_harmless = is_read(use, later.tree) or is_renamed(use, later.tree)
-                if not is_harmless and (is_later or not isinstance(later.tree.parents[use], before)):
-                    raise UnsafeError(
-                        f"what is done with `{each}` in line {use.lineno} may change it before the transaction commits"
-                    )
+                if is_later or not (isinstance(later.tree.parents[use], before) or is_renamed(use, later.tree)):
+                    self._check_use(use)
+        for each in put_in(name, later):
+            for use, is_later in later.uses(each):
+                if is_later and not is_immutable(each, later):
+                    self._check_use(use)
+
+    def _check_use(self, use: ast.Name) -> None:
+        tree = self._later.tree
+        if not is_read(use, tree) and not is_renamed(use, tree):
+            raise UnsafeError(
+                f"what is done with `{use.id}` in line {use.lineno} may change it before the transaction commits"
+            )
 
     def _check_items(self, node: ast.expr) -> None:
         """Check that what is in `*lines` or `**options` stays the same: the function has made it, and keeps it."""

@@ -153,7 +153,7 @@ class Later:
         around = (each for binding in bindings for each in self.tree.around(binding))
         return len(bindings) > 1 or any(isinstance(each, _LOOPS) for each in around)
 
-    def uses(self, name: str) -> Iterator[tuple[ast.expr, bool]]:
+    def uses(self, name: str) -> Iterator[tuple[ast.Name, bool]]:
         """Where the value of a name is used, but for the call itself, and whether that is later."""
         place = self.place(name) or self.tree.root
         for node in ast.walk(place):

@@ -156,8 +156,7 @@ def passed_on(node: ast.expr, later: Later) -> set[str]:
         case ast.Name(id=name):
             if is_immutable(name, later):
                 return set()
-            found = {value for each in later.may_be_from(name) for value in _put_in(later.tree.value_of(each))}
-            return found | other_names(name, later) | (set() if _is_bound_next(name, later) else {name})
+            return put_in(name, later) | other_names(name, later) | (set() if _is_bound_next(name, later) else {name})
         case ast.Attribute(attr="pk" | "id"):
             return set()
         case ast.Attribute() | ast.Subscript():
@@ -179,16 +178,22 @@ def passed_on(node: ast.expr, later: Later) -> set[str]:
     return {name for part in parts for name in passed_on(part, later)}
 
 
-def _put_in(value: ast.expr | None) -> set[str]:
-    """The names in a literal such as `{"lines": lines}`, or in `dict(lines=lines)`."""
+def put_in(name: str, later: Later) -> set[str]:
+    """What a name is made of: `lines` after `data = {"lines": lines}` or `data = dict(lines=lines)`."""
+    return {part for each in later.may_be_from(name) for part in _parts(later.tree.value_of(each))}
+
+
+def _parts(value: ast.expr | None) -> set[str]:
     if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id in _MAKING:
-        return {name for argument in _arguments(value) for name in _put_in(argument)}
-    if not isinstance(value, _DISPLAYS):
+        parts = _arguments(value)
+    elif isinstance(value, ast.Dict):
+        parts = value.values
+    elif isinstance(value, (ast.List, ast.Set, ast.Tuple)):
+        parts = value.elts
+    else:
         return set()
-    parts = value.values if isinstance(value, ast.Dict) else value.elts
-    return {ast.unparse(part) for part in parts if isinstance(part, (ast.Name, ast.Attribute))}.union(
-        *(_put_in(part) for part in parts)
-    )
+    named = {ast.unparse(part) for part in parts if isinstance(part, (ast.Name, ast.Attribute, ast.Subscript))}
+    return named.union(*map(_parts, parts))
 
 
 def _arguments(call: ast.Call) -> list[ast.expr]:
