@@ -91,6 +91,13 @@ SAFE = {
         "a", after="[1 for a in f]\n(lambda a: 1)(1)\nclass A:\n    a = 1\ndef g(a): ..."
     ),
     "partial": "def view(a):\n    transaction.on_commit(partial(notify.delay, a.id))\n    a = f(a)\n",
+    "dict that an outer function has filled": (
+        "def outer(a):\n    b = {}\n    b['a'] = a\n    def view():\n        notify.delay(b)\n    return view\n"
+    ),
+    "name of a function in a loop": (
+        "def outer(a):\n    for x in a:\n        def view():\n            b = f'{x}'\n"
+        "            transaction.on_commit(lambda: notify.delay(b))\n"
+    ),
     "copy of what is changed later": "def view(a):\n    notify.delay(list(a), a.pk, len(a))\n    a.append(1)\n",
     "number that is counted up": "def view(a):\n    b = 0\n    for x in a:\n        notify.delay(b)\n        b += x\n",
     "dict of each turn": view(
@@ -330,6 +337,14 @@ UNSAFE = {
     "list in a signature": ("def view(a):\n    notify.s(a).delay()\n    a.append(1)\n", "`a` is changed in line"),
     "list in options": (
         "def view(a):\n    notify.apply_async((1,), headers=a)\n    a['b'] = 1\n",
+        "`a` is changed in line",
+    ),
+    "list of an outer function": (
+        "def outer(a):\n    def view():\n        notify.delay(a)\n    view()\n    a.clear()\n",
+        "`a` is changed in line",
+    ),
+    "annotated dict of all that is named": (
+        "def view(**a: int):\n    notify.delay(a)\n    a['b'] = 1\n",
         "`a` is changed in line",
     ),
     "list in a group": ("def view(a):\n    group(notify.s(a)).delay()\n    a.append(1)\n", "`a` is changed in line"),

@@ -61,7 +61,7 @@ class Tree:
 
 
 class Later:
-    """What can happen between a call and the end of the function around it."""
+    """What can happen between a call and the end of the functions around it."""
 
     def __init__(self, tree: Tree, call: ast.Call) -> None:
         self.tree = tree
@@ -69,28 +69,25 @@ class Later:
         self.places = tree.places(call)
         self.function = self.places[0]
         self._inside = set(ast.walk(call))
-        self._loops = [each for each in self._around(call) if isinstance(each, _LOOPS)]
-
-    def _around(self, node: ast.AST) -> Iterator[ast.AST]:
-        """What is around a node of the function, up to the function."""
-        for each in self.tree.around(node):
-            if each is self.function:
-                return
-            yield each
+        self._around = list(tree.around(call))
+        self._loops = [each for each in self._around if isinstance(each, _LOOPS)]
 
     def is_later(self, node: ast.AST, since: ast.AST | None = None) -> bool:
-        """Whether a node of this function can run after the call: it is below, in the same loop, or deferred.
+        """Whether a node of this function, or of one around it, can run after the call.
 
-        With `since`, which runs before the call in each turn of a loop, only the rest of the turn counts.
+        It can if it is below, in the same loop, or deferred. With `since`, which runs before the call in each turn of a
+        loop, only the rest of the turn counts.
         """
         if node in self._inside:
             return False
         if _start(node) >= (self.call.end_lineno or 0, self.call.end_col_offset or 0):
             return True
-        around = list(self._around(node))
-        if any(isinstance(each, _DEFERRED) for each in around):
+        around = list(self.tree.around(node))
+        if any(isinstance(each, _DEFERRED) and each not in self._around for each in around):
             return True
-        same_turn = set(self._around(since)) if since and _start(since) < _start(node) else set()
+        same_turn = set(self.tree.around(since)) if since and _start(since) < _start(node) else set()
+        if self.function in around:  # each call of the function has values of its own
+            same_turn |= set(self.tree.around(self.function))
         return any(loop in around and loop not in same_turn for loop in self._loops)
 
     def before(self) -> Iterator[ast.stmt]:
@@ -106,7 +103,8 @@ class Later:
 
     def last_binding(self, name: str) -> ast.AST | None:
         """What has bound a name when the call is reached, if it has surely run in the same turn of a loop."""
-        targets: list[ast.AST] = [loop.target for loop in self._loops if not isinstance(loop, ast.While)]
+        inside = self._around[: self._around.index(self.function)]
+        targets: list[ast.AST] = [loop.target for loop in inside if isinstance(loop, (ast.For, ast.AsyncFor))]
         for statement in self.before():
             if isinstance(statement, ast.Assign):
                 targets += statement.targets
@@ -160,7 +158,7 @@ class Later:
             if node in self._inside or not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load):
                 continue
             if node.id == name:
-                yield node, place is not self.function or self.is_later(node)
+                yield node, isinstance(place, ast.Module) or self.is_later(node)
 
 
 def _start(node: ast.AST) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ._kinds import PUBLISHING
+from ._names import Function
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +54,7 @@ def _is_key(name: str) -> bool:
 def _is_immutable(binding: ast.AST, tree: Tree) -> bool:
     match binding:
         case ast.arg(annotation=ast.expr() as annotation):
-            return set(re.findall(r"\w+", ast.unparse(annotation))) <= _IMMUTABLE
+            return not _is_made_here(binding, tree) and set(re.findall(r"\w+", ast.unparse(annotation))) <= _IMMUTABLE
     match tree.parents[binding]:
         case ast.AnnAssign(annotation=annotation) if set(re.findall(r"\w+", ast.unparse(annotation))) <= _IMMUTABLE:
             return True
@@ -130,7 +131,8 @@ def _looks(function: ast.expr, call: ast.Call) -> bool:
 
 def changes(passed: set[str], later: Later) -> Iterator[tuple[str, int]]:
     """Where the function changes, after the call, what has one of these names in place, and which one it is."""
-    for node in ast.walk(later.function):
+    functions = [each for each in later.places if isinstance(each, Function)]
+    for node in ast.walk(functions[-1]) if passed and functions else ():
         match node:
             case ast.Attribute(value=changed, ctx=ast.Store() | ast.Del()):
                 pass
