@@ -85,6 +85,12 @@ SAFE = {
     "signature": "def view(a):\n    transaction.on_commit(lambda: (notify.s(a) | pack.s(b=1)).delay())\n",
     "canvas": "def view(a):\n    transaction.on_commit(lambda: group(notify.s(a), pack.s(a)).delay())\n",
     "bound signature": "def view(a):\n    b = notify.s(1)\n    transaction.on_commit(lambda: b.delay(a))\n",
+    "key that was awaited with another value": "async "
+    + late("a.pk", before="a, created = await Order.objects.aget_or_create()"),
+    "name that the function imports": late("b", before="from shop.tasks import pack as b", after="f(b)"),
+    "text of what is annotated": late("str(b)", before="b: int = f()"),
+    "text of a text": late("str(b)", before="b = str(a)"),
+    "text of one of two numbers": late("str(b)", before="b = 1 if f else 2"),
     "yield": late("a, b.pk", before="b = Order.objects.get()", after="yield b"),
     "await": "async " + late("a", after="await f()"),
     "name in the scope of others": late(
@@ -224,6 +230,7 @@ UNSAFE = {
     # The key of a saved object.
     "key before saving": (late("a.pk", before="a = Order()", after="a.save()"), READ),
     "key after saving in a branch": (late("a.pk", before="a = Order()\nif f:\n    a.save()"), READ),
+    "key after saving something else": (late("a.pk", before="f().save()\nself.save()\nf()()"), READ),
     "key after saving what had the name": (late("a.pk", before="a.save()\na = Order()"), READ),
     "key after saving or not": (late("a.pk", before="a = Order.objects.get()\nif f:\n    a = Order()"), READ),
     "key after trying to save": (late("a.pk", before="with suppress(ValueError):\n    a.save()"), READ),
@@ -270,6 +277,7 @@ UNSAFE = {
             "a.status = 1",
             "f(a)",
             "f([a])",
+            "f()(a)",
             "f(*(1, a))",
             "f(x={1: a})",
             "f(*a)",
@@ -346,6 +354,11 @@ UNSAFE = {
     "annotated dict of all that is named": (
         "def view(**a: int):\n    notify.delay(a)\n    a['b'] = 1\n",
         "`a` is changed in line",
+    ),
+    "list or something else": (view("notify.delay(a or b)\na.append(1)"), "`a` is changed in line"),
+    "batch that is not always bound anew": (
+        view("for x in a:\n    notify.delay(b)\n    if x: continue\n    b = []\nb.clear()"),
+        "`b` is changed in line",
     ),
     "list in a group": ("def view(a):\n    group(notify.s(a)).delay()\n    a.append(1)\n", "`a` is changed in line"),
 }

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._names import Function, Later
+    from ._names import Later
 
 KEYS = {"pk", "id"}
 _MANAGER = re.compile(r"\.(?:objects|_default_manager|_base_manager)\.")
@@ -116,8 +116,5 @@ def _saves(statement: ast.stmt, name: str, later: Later) -> bool:
             return False
 
 
-def _self(function: Function | ast.Module) -> str:
-    if isinstance(function, ast.Module):
-        return ""
-    parameters = [*function.args.posonlyargs, *function.args.args]
-    return parameters[0].arg if parameters else ""
+def _self(function: ast.AST) -> str:
+    return next((each.arg for each in ast.walk(function) if isinstance(each, ast.arg)), "")
