@@ -81,6 +81,20 @@ def test_baseline_of_the_page_passes_over_what_was_there(shop: Path) -> None:
     assert run(check, shop).returncode == 0
 
 
+def test_lambda_of_the_page_is_rewritten_with_read_now_alone(shop: Path) -> None:
+    (block,) = (block for block in blocks(PAGES[0], "console") if "--read-now" in block)
+    (shop / "shop" / "views.py").write_text(
+        "from django.db.transaction import on_commit\nfrom shop.tasks import notify_warehouse\n\n\n"
+        "def checkout(order):\n    on_commit(lambda: notify_warehouse.delay(order.status))\n"
+    )
+
+    left = run("airlock-lint fix .", shop).stdout
+
+    assert "it reads `order.status` when the transaction commits; bind it to a name first" in left
+    patch = run(block.removeprefix("$ ").strip(), shop).stdout
+    assert "+    airlock.enqueue(notify_warehouse, order.status)\n" in patch
+
+
 def test_every_code_has_a_section() -> None:
     from airlock_lint import RULES
 

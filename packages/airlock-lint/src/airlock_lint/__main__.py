@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"there is no {error}")
     if options.command == "check":
         return _run_check(parser, options, files)
-    return _fix.run(files, diff=options.diff)
+    return _fix.run(files, diff=options.diff, read_now=options.read_now)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,6 +47,11 @@ def _parser() -> argparse.ArgumentParser:
 
     fix = commands.add_parser("fix", help="rewrite them to airlock.enqueue()")
     fix.add_argument("--diff", action="store_true", help="print what would change, and change nothing")
+    fix.add_argument(
+        "--read-now",
+        action="store_true",
+        help="rewrite `on_commit(lambda: task.delay(order.status))` though the status may be different at the commit",
+    )
 
     for command in (check, fix):
         command.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a directory or a Python file")

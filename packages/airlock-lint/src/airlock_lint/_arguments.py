@@ -34,13 +34,6 @@ class Publishing:
     args: Sequence[cst.Arg]
     #: The call itself, if its layout can be kept.
     layout: cst.Call | None
-    #: The lambda that it waits in.
-    waits_in: cst.Lambda | None = None
-
-    @property
-    def is_late(self) -> bool:
-        """Whether its arguments are computed later than the statement is run."""
-        return self.waits_in is not None
 
     @classmethod
     def of(cls, node: cst.Call, *, on_commit: bool) -> Self:
@@ -57,18 +50,18 @@ class Publishing:
         callback = node.args[0].value
         match callback:
             case cst.Lambda(body=cst.Call() as inner):
-                return cls._of_call(inner, None, callback)
+                return cls._of_call(inner, None)
             case cst.Call(args=[first, *args]):
                 return cls._of_call(cst.Call(first.value, args), None)
             case _:
                 return cls._of_call(cst.Call(callback), None)
 
     @classmethod
-    def _of_call(cls, call: cst.Call, layout: cst.Call | None, waits_in: cst.Lambda | None = None) -> Self:
+    def _of_call(cls, call: cst.Call, layout: cst.Call | None) -> Self:
         function = call.func
         if not isinstance(function, cst.Attribute):
             raise UnsafeError("it is called in a way that is not known")
-        return cls(function.value, function.attr.value, call.args, layout, waits_in)
+        return cls(function.value, function.attr.value, call.args, layout)
 
 
 def enqueue_call(function: cst.BaseExpression, publishing: Publishing, module: cst.Module) -> cst.Call:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _FEW = 8
 
 
-def run(files: Sequence[File], *, diff: bool) -> int:
+def run(files: Sequence[File], *, diff: bool, read_now: bool = False) -> int:
     """Rewrite files, print what was left, and say how many there were.
 
     Returns:
@@ -47,7 +47,7 @@ def run(files: Sequence[File], *, diff: bool) -> int:
     patches: list[str] = []
     with Progress("rewriting") as progress, _files.mapping(len(work), few=_FEW) as map_:
         paths = [path for path, _ in work]
-        rewritten = map_(_rewritten, paths, [publishing for _, publishing in work], repeat(packages))
+        rewritten = map_(_rewritten, paths, [publishing for _, publishing in work], repeat(packages), repeat(read_now))
         for number, (path, (source, result)) in enumerate(zip(paths, rewritten, strict=True), 1):
             if result.done and diff:
                 patches.append(_patch(path, source, result.code))
@@ -77,10 +77,12 @@ def run(files: Sequence[File], *, diff: bool) -> int:
     return 1 if left else 0
 
 
-def _rewritten(path: str, publishing: Sequence[Candidate], packages: set[str]) -> tuple[bytes, Rewritten]:
+def _rewritten(
+    path: str, publishing: Sequence[Candidate], packages: set[str], read_now: bool
+) -> tuple[bytes, Rewritten]:
     """The source of a file, and what becomes of it."""
     source = Path(path).read_bytes()
-    result = rewrite(Path(path), source, publishing, packages)
+    result = rewrite(Path(path), source, publishing, packages, read_now=read_now)
     try:
         compile(result.code, path, "exec", dont_inherit=True)
     except SyntaxError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from ._arguments import UnsafeError
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from ._names import Later
+
 _FUTURE, _STANDARD, _INSTALLED, _OWN = range(4)
 
 
@@ -21,8 +24,28 @@ _FUTURE, _STANDARD, _INSTALLED, _OWN = range(4)
 class Enqueue:
     """How a module calls `enqueue`."""
 
-    function: cst.BaseExpression
-    is_imported: bool
+    #: The name that is imported: that of the module, or of the function itself.
+    name: str
+    is_module: bool = True
+    is_imported: bool = True
+
+    @property
+    def function(self) -> cst.BaseExpression:
+        """What is called."""
+        name = cst.Name(self.name)
+        return cst.Attribute(name, cst.Name("enqueue")) if self.is_module else name
+
+    def check_name(self, later: Later) -> None:
+        """Check that the name means the import where it is used.
+
+        Raises:
+            UnsafeError: if it means something else.
+        """
+        imports = [later.tree.parents[each] for each in later.bindings(self.name)]
+        is_import = all(isinstance(each, (ast.Import, ast.ImportFrom)) for each in imports)
+        is_shared = self.name in later.tree.shared
+        if self.is_imported and (not is_import or is_shared or not isinstance(later.place(self.name), ast.Module)):
+            raise UnsafeError(f"the name `{self.name}` means something else here")
 
 
 def way_to_enqueue(module: cst.Module) -> Enqueue:
@@ -32,27 +55,23 @@ def way_to_enqueue(module: cst.Module) -> Enqueue:
         UnsafeError: if the module uses the name `airlock` for something else.
     """
     if "airlock" not in module.code:
-        return Enqueue(_airlock_enqueue("airlock"), is_imported=False)
+        return Enqueue("airlock", is_imported=False)
     for statement in _imports(module):
         match statement:
             case cst.ImportFrom(module=cst.Name(value="airlock"), names=[*aliases], relative=[]):
                 for alias in aliases:
                     if alias.evaluated_name == "enqueue":
-                        return Enqueue(cst.Name(alias.evaluated_alias or "enqueue"), is_imported=True)
+                        return Enqueue(alias.evaluated_alias or "enqueue", is_module=False)
             case cst.Import(names=aliases):
                 for alias in aliases:
                     if alias.evaluated_name == "airlock" or alias.evaluated_name.startswith("airlock."):
                         if alias.evaluated_alias is None:
-                            return Enqueue(_airlock_enqueue("airlock"), is_imported=True)
+                            return Enqueue("airlock")
                         if alias.evaluated_name == "airlock":
-                            return Enqueue(_airlock_enqueue(alias.evaluated_alias), is_imported=True)
+                            return Enqueue(alias.evaluated_alias)
     if _uses_name(module, "airlock"):
         raise UnsafeError("the name `airlock` means something else in this module")
-    return Enqueue(_airlock_enqueue("airlock"), is_imported=False)
-
-
-def _airlock_enqueue(name: str) -> cst.Attribute:
-    return cst.Attribute(cst.Name(name), cst.Name("enqueue"))
+    return Enqueue("airlock", is_imported=False)
 
 
 def _imports(module: cst.Module) -> list[cst.Import | cst.ImportFrom]:

@@ -1,176 +1,230 @@
-"""Whether what a lambda computes at the commit can be computed at once.
+"""Whether `enqueue` gets the arguments that the task would have got.
 
 `on_commit(lambda: notify.delay(order.id))` reads `order.id` when the transaction commits, `enqueue(notify, order.id)`
-when the line is run. That is the same unless something happens to `order` in between.
+when the line is run. So what is read must be the same then:
+
+1. A name is passed as it is, if nothing can bind it again and the function only looks at its value from then on.
+2. What is computed is computed from immutable values alone, such as the primary key of an object that the function has
+   just got from the database or saved.
+3. Everything else is left.
+
+When a call has its arguments at once, as `notify.delay(ids)` does, one question remains: `enqueue` keeps a reference
+until the dispatch, so the function must not change `ids` in place afterwards.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import libcst as cst
-import libcst.matchers as m
+import ast
+from typing import TYPE_CHECKING, NoReturn
 
 from ._arguments import UnsafeError
+from ._saved import KEYS, has_its_key
+from ._values import (
+    CANVAS,
+    OF_TASK,
+    PURE,
+    are_made_here,
+    changes,
+    is_immutable,
+    is_read,
+    is_renamed,
+    other_names,
+    passed_on,
+    put_in,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from ._names import Later
 
-    from ._arguments import Publishing
-
-#: Functions whose result depends on their arguments alone.
-_HARMLESS = {"bool", "dict", "float", "frozenset", "int", "len", "list", "repr", "set", "sorted", "str", "tuple"}
-#: What makes signatures, besides.
-_SIGNATURES = {"s", "si", "signature", "set", "clone", "group", "chain", "chord"}
+_ADVICE = "; bind it to a name first if its value now is what you mean"
+#: What computes a value of those that are in it.
+_OPERATIONS = (ast.Tuple, ast.UnaryOp, ast.BinOp, ast.BoolOp, ast.Compare, ast.FormattedValue, ast.IfExp, ast.JoinedStr)
 
 
-def check_moment(
-    node: cst.Call, publishing: Publishing, parents: Mapping[cst.CSTNode, cst.CSTNode], spans: Mapping[Any, Any]
-) -> None:
-    """Check that the arguments will be the same.
+def check_moment(later: Later, *, on_commit: bool, read_now: bool) -> None:
+    """Check that `enqueue` gets the arguments that the task would have got.
+
+    Args:
+        later: what happens after the call.
+        on_commit: whether the call is an `on_commit`, which publishes later.
+        read_now: whether a lambda may be rewritten though what it reads may be different when the transaction commits.
 
     Raises:
-        UnsafeError: if they might not be.
+        UnsafeError: if the arguments might be others.
     """
-    callback = publishing.waits_in
-    own = _parameters(callback) if callback else set()
-    computed = [publishing.receiver, *(argument.value for argument in publishing.args)]
-    for expression in computed:
-        for call in m.findall(expression, m.Call()):
-            if isinstance(call, cst.Call) and not _is_harmless(call.func):
-                shown = cst.Module([]).code_for_node(call.func)
-                raise UnsafeError(f"`{shown}()` is called when the transaction commits")
-    names, objects = _names(publishing)
-    for name in sorted((names | objects) - own):
-        if _may_change(name, node, parents, spans, is_object=name in objects):
-            raise UnsafeError(f"`{name}` may change before the transaction commits")
+    published: ast.expr = later.call.args[0] if on_commit else later.call
+    if isinstance(published, ast.Lambda):
+        _check_lambda(published, later, read_now=read_now)
+        published = published.body
+    for name, line in changes(passed_on(published, later), later):
+        raise UnsafeError(f"`{name}` is changed in line {line}, perhaps before the task gets it; pass a copy")
 
 
-def _parameters(callback: cst.Lambda) -> set[str]:
+def _check_lambda(callback: ast.Lambda, later: Later, *, read_now: bool) -> None:
+    given = _parameters(callback)
+    for node in ast.walk(callback.body):
+        if isinstance(node, (ast.NamedExpr, ast.Yield, ast.YieldFrom)):
+            raise UnsafeError(f"`{ast.unparse(node)}` cannot be taken out of the lambda")
+        if isinstance(node, ast.Name) and node.id not in given and later.has_no_value(node.id):
+            raise UnsafeError(f"`{node.id}` has no value yet")
+    call = callback.body
+    if not read_now and isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+        late = _Late(later, given)
+        late.check_task(call.func.value)
+        late.check_arguments(call)
+
+
+def _parameters(callback: ast.Lambda) -> set[str]:
     """The parameters of `lambda order=order: ...`, whose values are those of now."""
-    parameters = callback.params
-    if parameters.star_kwarg or isinstance(parameters.star_arg, cst.Param) or parameters.posonly_params:
+    parameters = callback.args
+    names = [each.arg for each in [*parameters.args, *parameters.kwonlyargs]]
+    defaults = [*parameters.defaults, *parameters.kw_defaults]
+    same = [value.id if isinstance(value, ast.Name) else None for value in defaults] == names
+    if not same or parameters.posonlyargs or parameters.vararg or parameters.kwarg:
         raise UnsafeError("the lambda has parameters")
-    own = set()
-    for parameter in [*parameters.params, *parameters.kwonly_params]:
-        name = parameter.name.value
-        if not isinstance(parameter.default, cst.Name) or parameter.default.value != name:
-            raise UnsafeError("the lambda has parameters")
-        own.add(name)
-    return own
+    return set(names)
 
 
-def _is_harmless(function: cst.BaseExpression) -> bool:
-    match function:
-        case cst.Name(value=name):
-            return name in _HARMLESS | _SIGNATURES
-        case cst.Attribute(attr=cst.Name(value=name)):
-            return name in _SIGNATURES
-        case _:
-            return False
+class _Late:
+    """Judges what a lambda reads when the transaction commits."""
 
+    def __init__(self, later: Later, given: set[str]) -> None:
+        self._later = later
+        #: Names that are bound to the lambda when the line is run.
+        self._given = given
 
-def _names(publishing: Publishing) -> tuple[set[str], set[str]]:
-    """The names that the arguments are, and the names of the objects whose attributes or items they are."""
-    names: set[str] = set()
-    objects: set[str] = set()
-    for argument in publishing.args:
-        if argument.star:
-            objects |= _given(argument.value)
-        for found in m.findall(argument.value, m.Attribute() | m.Subscript()):
-            if root := _root(found):
-                objects.add(root)
-        # What is in a collection is read as well: `list(ids)`, `[line.id for line in lines]`.
-        for found in m.findall(argument.value, m.CompFor() | m.Call()):
-            if isinstance(found, cst.CompFor):
-                objects |= _given(found.iter)
-            elif isinstance(found, cst.Call):
-                objects |= {name for each in found.args for name in _given(each.value)}
-        names |= {found.value for found in m.findall(argument.value, m.Name()) if isinstance(found, cst.Name)}
-    if isinstance(publishing.receiver, cst.Name):
-        names.add(publishing.receiver.value)
-    return names, objects
-
-
-def _given(value: cst.BaseExpression) -> set[str]:
-    """The names of what is passed on in an argument, by itself or in a literal such as `[order]`."""
-    match value:
-        case cst.Name(value=name):
-            return {name}
-        case cst.Tuple(elements=elements) | cst.List(elements=elements) | cst.Set(elements=elements):
-            return {name for element in elements for name in _given(element.value)}
-        case cst.Dict(elements=elements):
-            return {name for element in elements for name in _given(element.value)}
-        case _:
-            return set()
-
-
-def _root(node: cst.CSTNode) -> str | None:
-    """The name that an expression such as `order.lines[0].id` begins with."""
-    while isinstance(node, (cst.Attribute, cst.Subscript, cst.Call)):
-        node = node.func if isinstance(node, cst.Call) else node.value
-    return node.value if isinstance(node, cst.Name) else None
-
-
-def _may_change(
-    name: str,
-    node: cst.Call,
-    parents: Mapping[cst.CSTNode, cst.CSTNode],
-    spans: Mapping[Any, Any],
-    *,
-    is_object: bool,
-) -> bool:
-    """Whether anything is done to what has a name between the call and the end of the function, or of a loop."""
-    function, loop = _around(node, parents)
-    end = spans[node].end
-    for each in _inside(function):
-        if each in (node, function) or (each not in loop and _before(spans, each, end)):
-            continue
-        match each:
-            case cst.AssignTarget(target=target) | cst.AugAssign(target=target) | cst.AnnAssign(target=target):
-                changed = _stored(target)
-            case cst.For(target=target) | cst.CompFor(target=target) | cst.NamedExpr(target=target):
-                changed = _stored(target)
-            case cst.AsName(name=target):
-                changed = _stored(target)
-            case cst.Del(target=target):
-                changed = _stored(target)
-            case cst.Call(func=cst.Name(value="super")):
-                changed = {"self", "cls"}
-            case cst.Call(func=called, args=args):
-                changed = {_root(called)} if not isinstance(called, cst.Name) else set()
-                if is_object:
-                    changed |= {name for argument in args for name in _given(argument.value)}
+    def check_task(self, node: ast.expr) -> None:
+        """Check what is published: a task, or a signature with its arguments."""
+        match node:
+            case ast.Name(id=name) if isinstance(self._later.place(name), ast.Module):
+                self._check_same(name)
+            case ast.Name(id=name):
+                self._check_name(name)
+            case ast.Attribute() if self._is_in_module(node):
+                pass
+            case ast.Call(func=ast.Attribute(value=task, attr=method)) if method in OF_TASK:
+                self.check_task(task)
+                self.check_arguments(node)
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in CANVAS:
+                self.check_arguments(node)
+            case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+                self.check_task(left)
+                self.check_task(right)
             case _:
-                continue
-        if name in changed:
-            return True
-    return False
+                self._leave(node)
 
+    def check_arguments(self, call: ast.Call) -> None:
+        """Check the arguments of a call."""
+        for argument in call.args:
+            self._check(argument)
+        for keyword in call.keywords:
+            if keyword.arg is None:
+                self._check_items(keyword.value)
+            else:
+                self._check(keyword.value)
 
-def _stored(target: cst.CSTNode) -> set[str | None]:
-    if isinstance(target, (cst.Tuple, cst.List)):
-        return {name for element in target.elements for name in _stored(element.value)}
-    return {_root(target)}
+    def _check(self, node: ast.expr) -> None:
+        if self._is_fixed(node):
+            return
+        match node:
+            case ast.Name(id=name):
+                self._check_name(name)
+            case ast.List(elts=values) | ast.Set(elts=values) | ast.Tuple(elts=values):
+                for value in values:
+                    self._check(value)
+            case ast.Dict(keys=keys, values=values):
+                for key, value in zip(keys, values, strict=True):
+                    if key is None:
+                        self._check_items(value)
+                    else:
+                        self._check(key)
+                        self._check(value)
+            case ast.Starred(value=value):
+                self._check_items(value)
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in OF_TASK | CANVAS:
+                self.check_task(node)
+            case _:
+                self._leave(node)
 
+    def _check_same(self, name: str) -> None:
+        if name not in self._given and self._later.may_be_bound_again(name):
+            raise UnsafeError(f"`{name}` may be bound again before the transaction commits")
 
-def _around(node: cst.CSTNode, parents: Mapping[cst.CSTNode, cst.CSTNode]) -> tuple[cst.CSTNode, set[cst.CSTNode]]:
-    """The function around a call, and all that is in the outermost loop around the call in it."""
-    loop: set[cst.CSTNode] = set()
-    own = set(_inside(node))
-    while not isinstance(node, (cst.FunctionDef, cst.Module)):
-        if isinstance(node, (cst.For, cst.While)):
-            loop = set(_inside(node)) - own
-        node = parents[node]
-    return node, loop
+    def _check_name(self, name: str) -> None:
+        """Check that a name stays what it is, and that the function does no more than look at its value."""
+        later = self._later
+        self._check_same(name)
+        if later.is_defined(name):
+            return
+        before: tuple[type[ast.AST], ...] = (ast.Attribute, ast.Subscript)  # filling it is no harm yet
+        if not any(are_made_here(name, later)):  # others have it anyway
+            before += (ast.Call, ast.keyword, ast.Starred)
+        for each in {name} | other_names(name, later):
+            for use, is_later in later.uses(each):
+                if is_later or not (isinstance(later.tree.parents[use], before) or is_renamed(use, later.tree)):
+                    self._check_use(use)
+        for each in put_in(name, later):
+            for use, is_later in later.uses(each):
+                if is_later and not is_immutable(each, later):
+                    self._check_use(use)
 
+    def _check_use(self, use: ast.Name) -> None:
+        tree = self._later.tree
+        if not is_read(use, tree) and not is_renamed(use, tree):
+            raise UnsafeError(
+                f"what is done with `{use.id}` in line {use.lineno} may change it before the transaction commits"
+            )
 
-def _inside(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
-    yield node
-    for child in node.children:
-        yield from _inside(child)
+    def _check_items(self, node: ast.expr) -> None:
+        """Check that what is in `*lines` or `**options` stays the same: the function has made it, and keeps it."""
+        if isinstance(node, ast.Name) and node.id not in self._given:
+            made_here = are_made_here(node.id, self._later)
+            if made_here and all(made_here) and self._later.place(node.id) is self._later.function:
+                self._check_name(node.id)
+                return
+        raise UnsafeError(f"it reads what is in `{ast.unparse(node)}` when the transaction commits{_ADVICE}")
 
+    def _is_fixed(self, node: ast.expr) -> bool:
+        """Whether something is immutable, and the same when the transaction commits."""
+        match node:
+            case ast.Constant():
+                return True
+            case ast.Name(id=name):
+                is_same = name in self._given or not self._later.may_be_bound_again(name)
+                return is_same and is_immutable(name, self._later)
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute):
+                return attribute in KEYS and has_its_key(name, self._later)
+            case ast.Call():
+                return self._is_pure(node) and all(map(self._is_fixed, node.args))
+            case _:
+                return isinstance(node, _OPERATIONS) and all(
+                    self._is_fixed(each) for each in ast.iter_child_nodes(node) if isinstance(each, ast.expr)
+                )
 
-def _before(spans: Mapping[Any, Any], each: cst.CSTNode, end: Any) -> bool:
-    at = spans.get(each)
-    return at is None or (at.start.line, at.start.column) < (end.line, end.column)
+    def _is_pure(self, call: ast.Call) -> bool:
+        match call:
+            case ast.Call(func=ast.Name(id=name), keywords=[]):
+                return name in PURE and self._later.place(name) is None
+            case _:
+                return False
+
+    def _is_in_module(self, node: ast.expr) -> bool:
+        """Whether something is an attribute of a module or class: `tasks.notify`."""
+        while isinstance(node, ast.Attribute):
+            node = node.value
+        return isinstance(node, ast.Name) and self._later.is_defined(node.id)
+
+    def _leave(self, node: ast.expr) -> NoReturn:
+        """Say what it is in an expression that may change.
+
+        Raises:
+            UnsafeError: always.
+        """
+        if isinstance(node, _OPERATIONS) or (isinstance(node, ast.Call) and self._is_pure(node)):
+            parts = node.args if isinstance(node, ast.Call) else ast.iter_child_nodes(node)
+            for part in parts:
+                if isinstance(part, ast.expr) and not self._is_fixed(part):
+                    self._leave(part)
+        if isinstance(node, ast.Call):
+            raise UnsafeError(f"it calls `{ast.unparse(node.func)}()` when the transaction commits{_ADVICE}")
+        raise UnsafeError(f"it reads `{ast.unparse(node)}` when the transaction commits{_ADVICE}")

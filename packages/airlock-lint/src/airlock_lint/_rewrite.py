@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ from libcst.metadata import MetadataWrapper, ParentNodeProvider, PositionProvide
 from ._arguments import Publishing, UnsafeError, comments, enqueue_call
 from ._imports import add_import, way_to_enqueue
 from ._moment import check_moment
-from ._scan import Span
+from ._names import Later, Tree
+from ._scan import Span, calls
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -37,7 +39,12 @@ class Rewritten:
 
 
 def rewrite(
-    path: PurePath, source: bytes, candidates: Iterable[Candidate], project_packages: Collection[str] = ()
+    path: PurePath,
+    source: bytes,
+    candidates: Iterable[Candidate],
+    project_packages: Collection[str] = (),
+    *,
+    read_now: bool = False,
 ) -> Rewritten:
     """Rewrite what can be rewritten safely.
 
@@ -46,6 +53,7 @@ def rewrite(
         source: the module.
         candidates: the calls in it that publish tasks.
         project_packages: the names of the packages whose imports come last.
+        read_now: whether lambdas are rewritten though what they read may be different when the transaction commits.
     """
     module = cst.parse_module(source)
     result = Rewritten(source)
@@ -58,16 +66,17 @@ def rewrite(
         return result
     wrapper = MetadataWrapper(module, unsafe_skip_copy=True)  # a tree that was just parsed has no node twice
     parents = wrapper.resolve(ParentNodeProvider)
-    spans = wrapper.resolve(PositionProvider)
-    calls = {
+    nodes = {
         Span(at.start.line, at.start.column, at.end.line, at.end.column): node
-        for node, at in spans.items()
+        for node, at in wrapper.resolve(PositionProvider).items()
         if isinstance(node, cst.Call)
     }
+    tree = Tree(ast.parse(source))
+    parsed = calls(tree.root, source)
     replacements: dict[cst.CSTNode, cst.Call] = {}
     for candidate in candidates:
         try:
-            node = calls.get(candidate.span)
+            node = nodes.get(candidate.span)
             if node is None:
                 raise UnsafeError("it is inside of a string")  # noqa: TRY301
             if any(code == "ALL" or code.startswith("AIR") for code in candidate.noqa or ()):
@@ -76,9 +85,10 @@ def rewrite(
                 raise UnsafeError("write it by hand, as `airlock.enqueue(chord(header, callback))`")  # noqa: TRY301
             _check_place(node, parents)
             publishing = Publishing.of(node, on_commit=candidate.on_commit)
-            if publishing.is_late:
-                check_moment(node, publishing, parents, spans)
             new = enqueue_call(enqueue.function, publishing, module)
+            later = Later(tree, parsed[candidate.span])
+            check_moment(later, on_commit=candidate.on_commit, read_now=read_now)
+            enqueue.check_name(later)
             if comments(node) != comments(new):
                 raise UnsafeError("a comment in it would get lost")  # noqa: TRY301
         except UnsafeError as left:

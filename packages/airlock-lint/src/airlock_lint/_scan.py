@@ -99,9 +99,19 @@ def scan(path: Path, root: Path) -> Module:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, OSError) as error:
         return Module(str(path), names, error=(getattr(error, "lineno", None) or 1, str(error)))
-    encoding, _ = tokenize.detect_encoding(BytesIO(source).readline)
-    text = source.decode(encoding)
+    text = _decoded(source)
     return scan_tree(str(path), names, tree, _LINE_END.split(text), interesting=_INTERESTING.search(text) is not None)
+
+
+def calls(tree: ast.Module, source: bytes) -> dict[Span, ast.Call]:
+    """The calls of a module, by their places."""
+    lines = _LINE_END.split(_decoded(source))
+    return {_span(node, lines): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
+def _decoded(source: bytes) -> str:
+    encoding, _ = tokenize.detect_encoding(BytesIO(source).readline)
+    return source.decode(encoding)
 
 
 def scan_tree(
@@ -233,7 +243,7 @@ class _Finder(ast.NodeVisitor):
         on_commit: bool = False,
         around: tuple[Origin | str, ...] = (),
     ) -> None:
-        span = self._span(node)
+        span = _span(node, self._lines)
         noqa: frozenset[str] | None = None
         for line in self._lines[span.line - 1 : span.end_line]:
             if found := _NOQA.search(line):
@@ -251,14 +261,16 @@ class _Finder(ast.NodeVisitor):
             )
         )
 
-    def _span(self, node: ast.expr) -> Span:
-        first, last = node.lineno, node.end_lineno or node.lineno
-        return Span(first, self._column(first, node.col_offset), last, self._column(last, node.end_col_offset or 0))
 
-    def _column(self, line: int, offset: int) -> int:
-        """The column in characters: `ast` counts the bytes of UTF-8."""
-        text = self._lines[line - 1]
-        return offset if text.isascii() else len(text.encode()[:offset].decode("utf-8", "ignore"))
+def _span(node: ast.expr, lines: Sequence[str]) -> Span:
+    first, last = node.lineno, node.end_lineno or node.lineno
+    return Span(first, _column(first, node.col_offset, lines), last, _column(last, node.end_col_offset or 0, lines))
+
+
+def _column(line: int, offset: int, lines: Sequence[str]) -> int:
+    """The column in characters: `ast` counts the bytes of UTF-8."""
+    text = lines[line - 1]
+    return offset if text.isascii() else len(text.encode()[:offset].decode("utf-8", "ignore"))
 
 
 def _connected(tree: ast.Module) -> set[str]:
