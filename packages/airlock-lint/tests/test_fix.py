@@ -185,6 +185,85 @@ def test_command_with_a_scope_is_rewritten(project):
     assert "airlock.enqueue(notify, 1)" in project.read(path)
 
 
+IMPORTS = "import airlock\nfrom shop.tasks import notify\n\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "caller"),
+    [
+        (
+            "class Paying(Task):\n    def on_failure(self, *args):\n        notify.delay(1)",
+            "Celery calls `on_failure()`",
+        ),
+        (
+            "class Mixin:\n    def after_return(self, status, retval, task_id, *args):\n        notify.delay(1)",
+            "Celery calls `after_return()`",
+        ),
+        ("class Shop(AppConfig):\n    def ready(self):\n        notify.delay(1)", "`ready()` runs when Django starts"),
+        ("@worker_ready.connect\ndef f(**kwargs):\n    notify.delay(1)", "it receives `worker_ready`"),
+        ("@signals.task_failure.connect(sender=a)\ndef f(**_):\n    notify.delay(1)", "it receives `task_failure`"),
+        ("def f(**_):\n    notify.delay(1)\n\nbeat_init.connect(f)", "it receives `beat_init`"),
+        (
+            "@receiver([post_save, request_finished])\ndef f(**_):\n    notify.delay(1)",
+            "it receives `request_finished`",
+        ),
+    ],
+)
+def test_what_is_called_in_no_scope_is_left(project, text, caller):
+    project.write("shop/views.py", f"{IMPORTS}{text}\n")
+
+    answer = project.run("fix", ".")
+
+    assert project.read() == f"{IMPORTS}{text}\n"
+    assert f"left `notify.delay()`: {caller}" in answer.out
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "class Paying(Task):\n    @airlock.scoped\n    def on_failure(self, *args):\n        notify.delay(1)",
+        "@worker_ready.connect\ndef f(**_):\n    with airlock.scope():\n        notify.delay(1)",
+        "class Payment(Handler):\n    def on_success(self, order):\n        notify.delay(1)",
+        "@receiver(post_save)\ndef f(**_):\n    notify.delay(1)",
+        "class Lamp:\n    def ready(self):\n        notify.delay(1)",
+    ],
+)
+def test_what_has_a_scope_or_may_have_one_is_rewritten(fixed, text):
+    assert "airlock.enqueue(notify, 1)" in fixed(text, IMPORTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("def f():\n    notify.delay(1)\n    raise Http404", "a `raise` follows"),
+        ("def f():\n    if a:\n        notify.delay(1)\n    b()\n    raise Http404", "a `raise` follows"),
+        ("def f():\n    try: g()\n    except KeyError:\n        notify.delay(1)\n        raise", "a `raise` follows"),
+        ("def f(self):\n    notify.delay(1)\n    self.retry(countdown=5)", "a `raise` follows"),
+        ("def f(self):\n    notify.delay(1)\n    return self.retry()", "a `raise` follows"),
+        ("def f():\n    try: g()\n    finally:\n        notify.delay(1)", "it is in a `finally`"),
+    ],
+)
+def test_what_would_be_discarded_for_sure_is_left(project, text, reason):
+    project.write("shop/views.py", f"{IMPORTS}{text}\n")
+
+    answer = project.run("fix", ".")
+
+    assert project.read() == f"{IMPORTS}{text}\n"
+    assert f"left `notify.delay()`: {reason}" in answer.out
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f():\n    with airlock.detached():\n        notify.delay(1)\n    raise Http404",
+        "def f():\n    if a:\n        notify.delay(1)\n        return 1\n    raise Http404",
+        "def f():\n    notify.delay(1)\n    if a:\n        raise Http404",
+    ],
+)
+def test_what_may_go_out_all_the_same_is_rewritten(fixed, text):
+    assert "airlock.enqueue(notify, 1)" in fixed(text, IMPORTS)
+
+
 def test_except_for_something_else_does_not_matter(fixed):
     before = "def view():\n    try:\n        find()\n        notify.delay(1)\n    except KeyError: ...\n"
 

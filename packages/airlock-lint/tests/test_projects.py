@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PROJECTS = {
     "allianceauth==5.5.0": (61, 0),
     "mayan-edms==4.12.2": (77, 16),
-    "openwisp-controller==1.3.2": (26, 17),
+    "openwisp-controller==1.3.2": (25, 18),
     "openwisp-monitoring==1.3": (26, 7),
 }
 PUBLISHING = {"delay", "apply_async", "delay_on_commit", "apply_async_on_commit"}

@@ -11,6 +11,7 @@ import libcst.matchers as m
 from libcst.metadata import MetadataWrapper, ParentNodeProvider, PositionProvider
 
 from ._arguments import Publishing, UnsafeError, comments, enqueue_call
+from ._boundary import check_boundary
 from ._imports import add_import, way_to_enqueue
 from ._moment import check_moment
 from ._names import Later, Tree
@@ -84,9 +85,10 @@ def rewrite(
             if candidate.method == "call":
                 raise UnsafeError("write it by hand, as `airlock.enqueue(chord(header, callback))`")  # noqa: TRY301
             _check_place(node, parents)
+            later = Later(tree, parsed[candidate.span])
+            check_boundary(later)
             publishing = Publishing.of(node, on_commit=candidate.on_commit)
             new = enqueue_call(enqueue.function, publishing, module)
-            later = Later(tree, parsed[candidate.span])
             check_moment(later, on_commit=candidate.on_commit, read_now=read_now)
             enqueue.check_name(later)
             if comments(node) != comments(new):
