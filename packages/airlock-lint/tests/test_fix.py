@@ -27,7 +27,11 @@ import pytest
         ("notify.apply_async((1,))", "airlock.enqueue(notify, 1)"),
         ("notify.apply_async([1, *a], {'urgent': True})", "airlock.enqueue(notify, 1, *a, urgent=True)"),
         ("notify.apply_async(args=(1,), kwargs=dict(b=2, **c))", "airlock.enqueue(notify, 1, b=2, **c)"),
-        ("notify.apply_async(None, {**c, 'b': 2})", "airlock.enqueue(notify, **c, b=2)"),
+        ("notify.apply_async(None, {**c, 'b': 2})", "airlock.enqueue(notify, **{**c, 'b': 2})"),
+        ("notify.apply_async(kwargs={**c})", "airlock.enqueue(notify, **c)"),
+        ("group(notify.s(1), pack.s())()", "airlock.enqueue(group(notify.s(1), pack.s()))"),
+        ("(notify.s(1) | pack.s())()", "airlock.enqueue(notify.s(1) | pack.s())"),
+        ("chord([notify.s(1)])(pack.s())", "airlock.enqueue(chord([notify.s(1)], pack.s()))"),
         (
             'notify.apply_async((1,), countdown=60, link=pack.s("x"))',
             'airlock.enqueue(notify, 1, _dispatch_options={"countdown": 60, "link": pack.s("x")})',
@@ -62,7 +66,7 @@ import pytest
 )
 def test_calls_are_rewritten(fixed, before, after):
     imports = (
-        "import functools\nfrom functools import partial\nfrom celery import current_app\n"
+        "import functools\nfrom functools import partial\nfrom celery import chord, current_app, group\n"
         "from django.db import transaction\nfrom shop.tasks import notify, pack"
     )
 
@@ -90,13 +94,14 @@ def test_calls_are_rewritten(fixed, before, after):
         ("notify.apply_async(kwargs={'_name': 1})", "the argument `_name` means something else to `enqueue()`"),
         ("notify.delay(1)  # noqa: AIR001", "it has a `# noqa`"),
         ("transaction.on_commit(lambda b=a: notify.delay(b))", "the lambda has parameters"),
-        ("chord([notify.s(1)])(notify.si(2))", "write it by hand, as `airlock.enqueue(chord(header, callback))`"),
+        ("result = group(notify.s(1))()", "its result is used"),
+        ("group(notify.s(1))(2)", "it is called with arguments; write it by hand, as `airlock.enqueue(canvas, ...)`"),
         ("notify.apply_async(kwargs={'b': 1, 'b': 2})", "the file would be no Python: keyword argument repeated: b"),
         ("transaction.on_commit(lambda: notify.delay(1), **a)", "the `on_commit()` has arguments that are not known"),
     ],
 )
 def test_what_is_not_safe_is_left_with_the_reason(project, before, reason):
-    imports = "from celery import chord; from django.db import transaction\nfrom shop.tasks import notify"
+    imports = "from celery import group; from django.db import transaction\nfrom shop.tasks import notify"
     text = f"{imports}\n\ndef view(self, a, f):\n    {before}\n"
     project.write("shop/views.py", text)
 
@@ -199,6 +204,10 @@ IMPORTS = "import airlock\nfrom shop.tasks import notify\n\n"
             "class Mixin:\n    def after_return(self, status, retval, task_id, *args):\n        notify.delay(1)",
             "Celery calls `after_return()`",
         ),
+        (
+            "class Pay(Task):\n    def on_retry(self, *_):\n        with new_scope():\n            notify.delay(1)",
+            "Celery calls `on_retry()`",
+        ),
         ("class Shop(AppConfig):\n    def ready(self):\n        notify.delay(1)", "`ready()` runs when Django starts"),
         ("@worker_ready.connect\ndef f(**kwargs):\n    notify.delay(1)", "it receives `worker_ready`"),
         ("@signals.task_failure.connect(sender=a)\ndef f(**_):\n    notify.delay(1)", "it receives `task_failure`"),
@@ -235,11 +244,15 @@ def test_what_has_a_scope_or_may_have_one_is_rewritten(fixed, text):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("def f():\n    notify.delay(1)\n    raise Http404", "a `raise` follows"),
-        ("def f():\n    if a:\n        notify.delay(1)\n    b()\n    raise Http404", "a `raise` follows"),
-        ("def f():\n    try: g()\n    except KeyError:\n        notify.delay(1)\n        raise", "a `raise` follows"),
-        ("def f(self):\n    notify.delay(1)\n    self.retry(countdown=5)", "a `raise` follows"),
-        ("def f(self):\n    notify.delay(1)\n    return self.retry()", "a `raise` follows"),
+        ("def f():\n    notify.delay(1)\n    raise Http404", "a `raise` or the like follows"),
+        ("def f():\n    if a:\n        notify.delay(1)\n    b()\n    raise Http404", "a `raise` or the like follows"),
+        (
+            "def f():\n    try: g()\n    except KeyError:\n        notify.delay(1)\n        raise",
+            "a `raise` or the like follows",
+        ),
+        ("def f(self):\n    notify.delay(1)\n    self.retry(countdown=5)", "a `raise` or the like follows"),
+        ("def f():\n    notify.delay(1)\n    sys.exit(1)", "a `raise` or the like follows"),
+        ("def f(self):\n    notify.delay(1)\n    return self.retry()", "a `raise` or the like follows"),
         ("def f():\n    try: g()\n    finally:\n        notify.delay(1)", "it is in a `finally`"),
     ],
 )

@@ -342,6 +342,10 @@ UNSAFE = {
         "def view(a):\n    transaction.on_commit(partial(notify.delay, a))\n    a.append(1)\n",
         "`a` is changed in line",
     ),
+    "list in a called chord": (
+        "def view(a):\n    chord(a)(notify.si(1))\n    a.clear()\n",
+        "`a` is changed in line",
+    ),
     "list in a signature": ("def view(a):\n    notify.s(a).delay()\n    a.append(1)\n", "`a` is changed in line"),
     "list in options": (
         "def view(a):\n    notify.apply_async((1,), headers=a)\n    a['b'] = 1\n",
@@ -365,7 +369,7 @@ UNSAFE = {
 
 
 def views(text: str) -> str:
-    return f"from celery import group\nfrom functools import partial\n{IMPORTS}\n\n{text}"
+    return f"from celery import chord, group\nfrom functools import partial\n{IMPORTS}\n\n{text}"
 
 
 @pytest.mark.parametrize("text", SAFE.values(), ids=SAFE)

@@ -57,6 +57,24 @@ class Publishing:
                 return cls._of_call(cst.Call(callback), None)
 
     @classmethod
+    def of_called_canvas(cls, node: cst.Call) -> Self:
+        """Find it in `group(...)()` or `chord(header)(callback)`.
+
+        Raises:
+            UnsafeError: if the canvas is not in the code, or called with something else.
+        """
+        match node:
+            case cst.Call(func=(cst.Call() | cst.BinaryOperation()) as canvas, args=[]):
+                return cls(canvas, "delay", [], None)
+            case cst.Call(
+                func=cst.Call(func=cst.Name("chord") | cst.Attribute(attr=cst.Name("chord")), args=[header]) as canvas,
+                args=[cst.Arg(keyword=None, star="") as callback],
+            ) if not header.star and not header.keyword:
+                return cls(canvas.with_changes(args=_in_line([header, callback])), "delay", [], None)
+            case _:
+                raise UnsafeError("it is called with arguments; write it by hand, as `airlock.enqueue(canvas, ...)`")
+
+    @classmethod
     def _of_call(cls, call: cst.Call, layout: cst.Call | None) -> Self:
         function = call.func
         if not isinstance(function, cst.Attribute):
@@ -158,7 +176,10 @@ def _keywords(value: cst.BaseExpression | None) -> list[cst.Arg]:
         case None | cst.Name(value="None"):
             return []
         case cst.Dict(elements=elements):
-            return [_keyword(each) for each in elements]
+            keywords = [_keyword(each) for each in elements]
+            if len(keywords) > 1 and any(each.star for each in keywords):  # one may override the other
+                return [cst.Arg(value, star="**")]
+            return keywords
         case cst.Call(func=cst.Name(value="dict"), args=args) if all(
             each.keyword or each.star == "**" for each in args
         ):

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 #: What Celery calls before and after a run, and with what argument.
 _HANDLERS = {"before_start", "on_success", "on_failure", "on_retry", "after_return"}
 _OF_HANDLERS = "task_id"
+#: What raises as `raise` does.
+_RAISING = {"self.retry", "sys.exit"}
 #: The signals of Celery, and those that Django sends before and after a request, or when it has failed.
 _SIGNALS = re.compile(
     r"\b((?:after_task|before_task|beat|celeryd|on_after|task|worker)_\w+"
     r"|request_started|request_finished|got_request_exception)$"
 )
-_OPENS_A_SCOPE = re.compile(r"\b\w*(?:[sS]cope|scoped|detached)\b")
+_OPENS_A_SCOPE = re.compile(r"\b(?:scope|scoped|detached|\w*Scope)\b")
 
 
 def check_boundary(later: Later) -> None:
@@ -92,7 +94,9 @@ def _check_end(later: Later) -> None:
                 raise UnsafeError("it is in a `finally`, and after an exception `enqueue` has no effect")
             for each in statements[statements.index(inside) + 1 :]:
                 if _raises(each):
-                    raise UnsafeError("a `raise` follows, which discards; put it in `with airlock.detached():`")
+                    raise UnsafeError(
+                        "a `raise` or the like follows, which discards; put it in `with airlock.detached():`"
+                    )
                 if isinstance(each, (ast.Return, ast.Break, ast.Continue)):
                     return
         if isinstance(around, Function):
@@ -103,11 +107,11 @@ def _check_end(later: Later) -> None:
 
 
 def _raises(statement: ast.stmt) -> bool:
-    """Whether a statement raises: `raise`, or the `self.retry()` of a task."""
+    """Whether a statement raises: `raise`, the `self.retry()` of a task, or `sys.exit()`."""
     match statement:
         case ast.Raise():
             return True
-        case ast.Expr(value=ast.Call(func=retry)) | ast.Return(value=ast.Call(func=retry)):
-            return ast.unparse(retry) == "self.retry"
+        case ast.Expr(value=ast.Call(func=called)) | ast.Return(value=ast.Call(func=called)):
+            return ast.unparse(called) in _RAISING
         case _:
             return False

@@ -82,12 +82,13 @@ def rewrite(
                 raise UnsafeError("it is inside of a string")  # noqa: TRY301
             if any(code == "ALL" or code.startswith("AIR") for code in candidate.noqa or ()):
                 raise UnsafeError("it has a `# noqa`")  # noqa: TRY301
-            if candidate.method == "call":
-                raise UnsafeError("write it by hand, as `airlock.enqueue(chord(header, callback))`")  # noqa: TRY301
             _check_place(node, parents)
             later = Later(tree, parsed[candidate.span])
             check_boundary(later)
-            publishing = Publishing.of(node, on_commit=candidate.on_commit)
+            if candidate.method == "call":
+                publishing = Publishing.of_called_canvas(node)
+            else:
+                publishing = Publishing.of(node, on_commit=candidate.on_commit)
             new = enqueue_call(enqueue.function, publishing, module)
             check_moment(later, on_commit=candidate.on_commit, read_now=read_now)
             enqueue.check_name(later)

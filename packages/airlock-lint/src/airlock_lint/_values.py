@@ -175,6 +175,8 @@ def passed_on(node: ast.expr, later: Later) -> set[str]:
             parts = [of, *_arguments(node)]
         case ast.Call(func=ast.Name(id=name)) if name in CANVAS | {"partial"}:
             parts = _arguments(node)
+        case ast.Call(func=(ast.Call() | ast.BinOp()) as canvas):  # chord(header)(callback)
+            parts = [canvas, *_arguments(node)]
         case _:
             return set()
     return {name for part in parts for name in passed_on(part, later)}
