@@ -277,6 +277,17 @@ def test_what_may_go_out_all_the_same_is_rewritten(fixed, text):
     assert "airlock.enqueue(notify, 1)" in fixed(text, IMPORTS)
 
 
+def test_reason_names_the_line_where_it_is_now(project):
+    before = "from shop.tasks import notify\n\ndef view(a):\n    notify.delay(1)\n    notify.delay(a)\n    a.clear()\n"
+    project.write("shop/views.py", before)
+
+    answer = project.run("fix", ".")
+
+    line = project.read().splitlines().index("    a.clear()") + 1
+    assert line > 6
+    assert f"`a` is changed in line {line}," in answer.out
+
+
 def test_except_for_something_else_does_not_matter(fixed):
     before = "def view():\n    try:\n        find()\n        notify.delay(1)\n    except KeyError: ...\n"
 

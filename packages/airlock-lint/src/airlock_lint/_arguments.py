@@ -11,7 +11,7 @@ import libcst as cst
 import libcst.matchers as m
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 #: The parameters of `Task.apply_async` and of `send_task`, as far as they can be given by position.
 _APPLY_ASYNC = ("args", "kwargs", "task_id", "producer", "link", "link_error", "shadow")
@@ -22,7 +22,15 @@ _OF_ENQUEUE = ("_name", "_origin", "_dispatch_options")
 
 
 class UnsafeError(Exception):
-    """A call is left as it is, for this reason."""
+    """A call is left as it is, for this reason. It may name another line of the file, as `{line}`."""
+
+    def __init__(self, reason: str, line: int = 0) -> None:
+        super().__init__(reason)
+        self._line = line
+
+    def reason(self, lines: Mapping[int, int]) -> str:
+        """The reason, with the number that the line has now."""
+        return str(self).replace("{line}", str(lines.get(self._line, self._line))) if self._line else str(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import _files
+from ._arguments import UnsafeError
 from ._kinds import PUBLISHING, Project
 from ._known import Kind
 from ._progress import Progress
@@ -59,8 +60,8 @@ def run(files: Sequence[File], *, diff: bool, read_now: bool = False) -> int:
             lines = _lines_now(source, result.code) if result.done and result.left and not diff else {}
             left += (
                 f"{path}:{lines.get(line := each.span.line, line)}:{each.span.column + 1}: "
-                f"left `{each.shown}()`: {reason}\n"
-                for each, reason in result.left
+                f"left `{each.shown}()`: {why.reason(lines)}\n"
+                for each, why in result.left
             )
             progress(number, len(work))
     sys.stdout.write("".join(patches))
@@ -86,7 +87,8 @@ def _rewritten(
     try:
         compile(result.code, path, "exec", dont_inherit=True)
     except SyntaxError as error:
-        result = Rewritten(source, left=[(each, f"the file would be no Python: {error.msg}") for each in publishing])
+        why = UnsafeError(f"the file would be no Python: {error.msg}")
+        result = Rewritten(source, left=[(each, why) for each in publishing])
     return source, result
 
 

@@ -57,7 +57,8 @@ def check_moment(later: Later, *, on_commit: bool, read_now: bool) -> None:
         _check_lambda(published, later, read_now=read_now)
         published = published.body
     for name, line in changes(passed_on(published, later), later):
-        raise UnsafeError(f"`{name}` is changed in line {line}, perhaps before the task gets it; pass a copy")
+        reason = f"`{name}` is changed in line {{line}}, perhaps before the task gets it; pass a copy"
+        raise UnsafeError(reason, line)
 
 
 def _check_lambda(callback: ast.Lambda, later: Later, *, read_now: bool) -> None:

@@ -36,7 +36,7 @@ class Rewritten:
     code: bytes
     done: list[Candidate] = field(default_factory=list)
     #: With the reason.
-    left: list[tuple[Candidate, str]] = field(default_factory=list)
+    left: list[tuple[Candidate, UnsafeError]] = field(default_factory=list)
 
 
 def rewrite(
@@ -63,7 +63,7 @@ def rewrite(
         _check_module(path, module)
         enqueue = way_to_enqueue(module)
     except UnsafeError as left:
-        result.left = [(candidate, str(left)) for candidate in candidates]
+        result.left = [(candidate, left) for candidate in candidates]
         return result
     wrapper = MetadataWrapper(module, unsafe_skip_copy=True)  # a tree that was just parsed has no node twice
     parents = wrapper.resolve(ParentNodeProvider)
@@ -95,7 +95,7 @@ def rewrite(
             if comments(node) != comments(new):
                 raise UnsafeError("a comment in it would get lost")  # noqa: TRY301
         except UnsafeError as left:
-            result.left.append((candidate, str(left)))
+            result.left.append((candidate, left))
         else:
             replacements[node] = new
             result.done.append(candidate)
