@@ -83,12 +83,12 @@ def _by_state(alias: str) -> Any:
     )
 
 
-#: The states in which nobody dispatches an entry for now, in the order in which one wants to know of them.
-_KEPT = ("parked", "paused", "waiting", "held")
+#: The states in which nobody has an entry in hand, in the order in which one wants to know of them.
+_KEPT = ("parked", "paused", "waiting", "due", "held")
 
 
 def kept_entries(task: str | None = None, newest: int = 5) -> dict[str, list[dict[str, Any]]]:
-    """The entries that nobody dispatches for now: parked, paused, waiting for another attempt, or held.
+    """The entries that nobody dispatches just now: parked, paused, waiting for another attempt, due, or held.
 
     Args:
         task: the name of a task, simple or full, to look at its entries alone.
@@ -96,7 +96,8 @@ def kept_entries(task: str | None = None, newest: int = 5) -> dict[str, list[dic
 
     Returns:
         For each database that may have the table, the newest of each state: `state`, `task`, `id`, `enqueued` and `due`
-        (both `datetime`, the latter `None` if parked), `attempts` and `error`. Never arguments.
+        (both `datetime`, the latter `None` if parked), `attempts`, `error`, and `is_orphan`: whether it is due because
+        the process that enqueued it did not finish. Never arguments.
 
     Raises:
         django.db.DatabaseError: if a database cannot be reached, or does not have the table.
@@ -112,6 +113,7 @@ def kept_entries(task: str | None = None, newest: int = 5) -> dict[str, list[dic
                 "due": entry.due,
                 "attempts": entry.attempts,
                 "error": entry.error,
+                "is_orphan": kept != "held" and entry.held,
             }
             for kept in _KEPT
             for entry in Entry.objects.using(alias)
