@@ -97,7 +97,7 @@ class Toolbar:
         return ET.fromstring(f"<div>{shown['content']}</div>")
 
     def rows(self, response):
-        rows = self.content(response).findall(".//tbody/tr")
+        rows = self.content(response).findall(".//table[@class='airlock-intents']/tbody/tr")
         return [self._row(*pair) for pair in zip(rows[::2], rows[1::2], strict=True)]
 
     def button(self, response):

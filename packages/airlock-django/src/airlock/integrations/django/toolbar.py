@@ -1,5 +1,7 @@
 """A panel for the Django Debug Toolbar, versions 5 to 8: what became of each effect of a request, and why.
 
+Below, when it is opened, what `manage.py airlock_explain` knows of everything else.
+
     DEBUG_TOOLBAR_PANELS = [..., "airlock.integrations.django.toolbar.AirlockPanel"]
 
 It needs `"airlock.integrations.django"` in `INSTALLED_APPS`, and `DebugToolbarMiddleware` above `AirlockMiddleware`.
@@ -13,7 +15,7 @@ from collections import Counter
 from contextvars import ContextVar
 from inspect import currentframe
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from debug_toolbar.middleware import DebugToolbarMiddleware
 from debug_toolbar.panels import Panel
@@ -21,11 +23,21 @@ from debug_toolbar.utils import get_stack_trace, render_stacktrace
 from django.apps import apps
 from django.conf import settings
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.template.loader import render_to_string
 from django.utils.html import format_html, format_html_join
 
 from airlock.ext import fates_of, refresh_fates, shown, subscribe
 from airlock.integrations.django._checks import has_class
+from airlock.integrations.django._explanation import (
+    figures_of,
+    look,
+    places_of,
+    reasons_of,
+    size_of,
+    time_of,
+    why_kept,
+)
 from airlock.integrations.django._middleware import AirlockMiddleware
 
 if TYPE_CHECKING:
@@ -38,6 +50,7 @@ if TYPE_CHECKING:
 
     from airlock import Intent
     from airlock.ext import Event, Kind
+    from airlock.integrations.django._ring import Record
 
 #: What the last event of an intent means for it, in the order of the summary, and how good or bad that is.
 _STATES: dict[Kind, tuple[str, str]] = {
@@ -91,11 +104,13 @@ class AirlockPanel(Panel):
 
     @property
     def content(self) -> SafeString:
-        """The table. Stack traces are rendered as in the other panels."""
+        """The tables. Stack traces are rendered as in the other panels."""
         stats = self._stats()
         stacks = [render_stacktrace(stack) for stack in stats["stacks"]]
         intents = [{**intent, "stack": stacks[intent["stack"]]} for intent in stats["intents"]]
-        return render_to_string(self.template, {**stats, "intents": intents})
+        # As part of the page it would be looked up for every page, perhaps on an event loop.
+        elsewhere = None if self.toolbar.should_render_panels() else _elsewhere(intents)
+        return render_to_string(self.template, {**stats, "intents": intents, "elsewhere": elsewhere})
 
     @classmethod
     def run_checks(cls) -> list[checks.CheckMessage]:
@@ -233,10 +248,71 @@ class _Row:
             "policies": [{"policy": repr(policy), "dropped": policy is end.policy} for policy in self.intent.policies],
             "state": state,
             "level": level,
-            "events": [{"at": f"{at * 1000:.1f}", "what": _what(event)} for at, event in events],
+            "events": [{"at": f"{at * 1000:.1f}", "kind": event.kind, "what": _what(event)} for at, event in events],
             "start": f"{first / until * 98:.2f}",
             "width": f"{(last - first) / until * 98 + 2:.2f}",
         }
+
+
+class _Other(NamedTuple):
+    """A row about something that is not of this request."""
+
+    task: str
+    origin: str
+    ids: str
+    when: str
+    why: str
+    level: str
+    places: list[str]
+
+
+def _elsewhere(intents: list[dict[str, Any]]) -> dict[str, Any]:
+    """What `airlock_explain` knows, but for what is told of these intents anyway."""
+    own = {(intent["id"], event["kind"]) for intent in intents for event in intent["events"]}
+    try:
+        found = look()
+    except ImproperlyConfigured as error:
+        return {"problems": [str(error)]}
+    return {
+        "is_remembered": found.kept_back is not None,
+        "kept_back": _others(found.kept_back, own),
+        "hints": found.hints,
+        "problems": found.problems,
+        "outbox": [
+            {
+                "alias": alias,
+                "size": size_of(entries["counts"]),
+                "figures": figures_of(entries["counts"]),
+                "rows": [_of_entry(entry) for entry in entries["newest"]],
+            }
+            for alias, entries in (found.outbox or {}).items()
+        ],
+        "sent_late": _others(found.sent_late, own),
+    }
+
+
+def _others(records: list[Record] | None, own: set[tuple[str, str]]) -> list[_Other]:
+    return [
+        _Other(
+            line["task"],
+            line["origin"],
+            line["ids"],
+            time_of(record["at"]),
+            why,
+            _STATES[line["event"]][1],
+            places_of(record),
+        )
+        for record in records or ()
+        for why, lines in reasons_of(record)
+        for line in lines
+        if not any((known, line["event"]) in own for known in line["known_ids"])
+    ]
+
+
+def _of_entry(entry: dict[str, Any]) -> _Other:
+    level = "bad" if entry["state"] == "parked" else "open"
+    enqueued = f"enqueued at {time_of(entry['enqueued'])}"
+    return _Other(entry["task"], "", f"id {entry['id']}", enqueued, why_kept(entry), level, [])
 
 
 def _what(event: Event) -> str:
