@@ -14,6 +14,7 @@ import weakref
 from collections import Counter
 from contextvars import ContextVar
 from inspect import currentframe
+from itertools import groupby
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -231,7 +232,7 @@ class _Row:
             "shown": shown(intent),
             "options": ", ".join(f"{option}={value!r}" for option, value in intent.dispatch_options.items()),
             "origin": origin,
-            "place": origin.replace("\\", "/").rsplit("/", 2)[-2:],
+            "place": _place(origin),
             "function": caller.f_code.co_name if caller else "",
             "scope": enqueued.scope,
             "transactions": [getattr(fate, "description", repr(fate)) for fate in fates_of(intent)],
@@ -254,28 +255,26 @@ class _Row:
         }
 
 
-class _Other(NamedTuple):
-    """A row about something that is not of this request."""
+class _Group(NamedTuple):
+    """What has one reason, at one time."""
 
-    task: str
-    origin: str
-    ids: str
-    when: str
     why: str
     level: str
+    #: When and where that was, if it is over.
     places: list[str]
+    lines: list[dict[str, Any]]
 
 
 def _elsewhere(intents: list[dict[str, Any]]) -> dict[str, Any]:
     """What `airlock_explain` knows, but for what is told of these intents anyway."""
-    own = {(intent["id"], event["kind"]) for intent in intents for event in intent["events"]}
     try:
         found = look()
     except ImproperlyConfigured as error:
         return {"problems": [str(error)]}
+    own = {(intent["id"], event["kind"]) for intent in intents for event in intent["events"]}
     return {
         "is_remembered": found.kept_back is not None,
-        "kept_back": _others(found.kept_back, own),
+        "kept_back": _groups(found.kept_back, own),
         "hints": found.hints,
         "problems": found.problems,
         "outbox": [
@@ -283,36 +282,45 @@ def _elsewhere(intents: list[dict[str, Any]]) -> dict[str, Any]:
                 "alias": alias,
                 "size": size_of(entries["counts"]),
                 "figures": figures_of(entries["counts"]),
-                "rows": [_of_entry(entry) for entry in entries["newest"]],
+                "groups": _groups_in_outbox(entries["newest"]),
             }
             for alias, entries in (found.outbox or {}).items()
         ],
-        "sent_late": _others(found.sent_late, own),
+        "sent_late": _groups(found.sent_late, own),
     }
 
 
-def _others(records: list[Record] | None, own: set[tuple[str, str]]) -> list[_Other]:
-    return [
-        _Other(
-            line["task"],
-            line["origin"],
-            line["ids"],
-            time_of(record["at"]),
-            why,
-            _STATES[line["event"]][1],
-            places_of(record),
-        )
+def _groups(records: list[Record] | None, own: set[tuple[str, str]]) -> list[_Group]:
+    groups = [
+        _Group(why, _STATES[lines[0]["event"]][1], [time_of(record["at"]), *places_of(record)], lines)
         for record in records or ()
         for why, lines in reasons_of(record)
-        for line in lines
-        if not any((known, line["event"]) in own for known in line["known_ids"])
+        if not any((known, line["event"]) in own for line in lines for known in line["known_ids"])
+    ]
+    for group in groups:
+        for line in group.lines:
+            line["place"] = _place(line["origin"])
+    return groups
+
+
+def _groups_in_outbox(entries: list[dict[str, Any]]) -> list[_Group]:
+    return [
+        _Group(
+            why,
+            "bad" if why.startswith("parked") else "open",
+            [],
+            [
+                {"task": entry["task"], "enqueued": time_of(entry["enqueued"]), "ids": f"id {entry['id']}"}
+                for entry in together
+            ],
+        )
+        for why, together in groupby(entries, why_kept)
     ]
 
 
-def _of_entry(entry: dict[str, Any]) -> _Other:
-    level = "bad" if entry["state"] == "parked" else "open"
-    enqueued = f"enqueued at {time_of(entry['enqueued'])}"
-    return _Other(entry["task"], "", f"id {entry['id']}", enqueued, why_kept(entry), level, [])
+def _place(origin: str) -> list[str]:
+    """The end of a path, in parts between which a line may break."""
+    return origin.replace("\\", "/").rsplit("/", 2)[-2:]
 
 
 def _what(event: Event) -> str:
