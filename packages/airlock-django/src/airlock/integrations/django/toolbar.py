@@ -14,9 +14,8 @@ import weakref
 from collections import Counter
 from contextvars import ContextVar
 from inspect import currentframe
-from itertools import groupby
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from debug_toolbar.middleware import DebugToolbarMiddleware
 from debug_toolbar.panels import Panel
@@ -24,21 +23,12 @@ from debug_toolbar.utils import get_stack_trace, render_stacktrace
 from django.apps import apps
 from django.conf import settings
 from django.core import checks
-from django.core.exceptions import ImproperlyConfigured
 from django.template.loader import render_to_string
 from django.utils.html import format_html, format_html_join
 
 from airlock.ext import fates_of, refresh_fates, shown, subscribe
 from airlock.integrations.django._checks import has_class
-from airlock.integrations.django._explanation import (
-    figures_of,
-    look,
-    places_of,
-    reasons_of,
-    size_of,
-    time_of,
-    why_kept,
-)
+from airlock.integrations.django._elsewhere import elsewhere, parts_of
 from airlock.integrations.django._middleware import AirlockMiddleware
 
 if TYPE_CHECKING:
@@ -51,7 +41,6 @@ if TYPE_CHECKING:
 
     from airlock import Intent
     from airlock.ext import Event, Kind
-    from airlock.integrations.django._ring import Record
 
 #: What the last event of an intent means for it, in the order of the summary, and how good or bad that is.
 _STATES: dict[Kind, tuple[str, str]] = {
@@ -110,8 +99,8 @@ class AirlockPanel(Panel):
         stacks = [render_stacktrace(stack) for stack in stats["stacks"]]
         intents = [{**intent, "stack": stacks[intent["stack"]]} for intent in stats["intents"]]
         # As part of the page it would be looked up for every page, perhaps on an event loop.
-        elsewhere = None if self.toolbar.should_render_panels() else _elsewhere(intents)
-        return render_to_string(self.template, {**stats, "intents": intents, "elsewhere": elsewhere})
+        others = None if self.toolbar.should_render_panels() else elsewhere(intents)
+        return render_to_string(self.template, {**stats, "intents": intents, "elsewhere": others})
 
     @classmethod
     def run_checks(cls) -> list[checks.CheckMessage]:
@@ -232,7 +221,7 @@ class _Row:
             "shown": shown(intent),
             "options": ", ".join(f"{option}={value!r}" for option, value in intent.dispatch_options.items()),
             "origin": origin,
-            "place": _place(origin),
+            "place": parts_of(origin),
             "function": caller.f_code.co_name if caller else "",
             "scope": enqueued.scope,
             "transactions": [getattr(fate, "description", repr(fate)) for fate in fates_of(intent)],
@@ -253,74 +242,6 @@ class _Row:
             "start": f"{first / until * 98:.2f}",
             "width": f"{(last - first) / until * 98 + 2:.2f}",
         }
-
-
-class _Group(NamedTuple):
-    """What has one reason, at one time."""
-
-    why: str
-    level: str
-    #: When and where that was, if it is over.
-    places: list[str]
-    lines: list[dict[str, Any]]
-
-
-def _elsewhere(intents: list[dict[str, Any]]) -> dict[str, Any]:
-    """What `airlock_explain` knows, but for what is told of these intents anyway."""
-    try:
-        found = look()
-    except ImproperlyConfigured as error:
-        return {"problems": [str(error)]}
-    own = {(intent["id"], event["kind"]) for intent in intents for event in intent["events"]}
-    return {
-        "is_remembered": found.kept_back is not None,
-        "kept_back": _groups(found.kept_back, own),
-        "hints": found.hints,
-        "problems": found.problems,
-        "outbox": [
-            {
-                "alias": alias,
-                "size": size_of(entries["counts"]),
-                "figures": figures_of(entries["counts"]),
-                "groups": _groups_in_outbox(entries["newest"]),
-            }
-            for alias, entries in (found.outbox or {}).items()
-        ],
-        "sent_late": _groups(found.sent_late, own),
-    }
-
-
-def _groups(records: list[Record] | None, own: set[tuple[str, str]]) -> list[_Group]:
-    groups = [
-        _Group(why, _STATES[lines[0]["event"]][1], [time_of(record["at"]), *places_of(record)], lines)
-        for record in records or ()
-        for why, lines in reasons_of(record)
-        if not any((known, line["event"]) in own for line in lines for known in line["known_ids"])
-    ]
-    for group in groups:
-        for line in group.lines:
-            line["place"] = _place(line["origin"])
-    return groups
-
-
-def _groups_in_outbox(entries: list[dict[str, Any]]) -> list[_Group]:
-    return [
-        _Group(
-            why,
-            "bad" if why.startswith("parked") else "open",
-            [],
-            [
-                {"task": entry["task"], "enqueued": time_of(entry["enqueued"]), "ids": f"id {entry['id']}"}
-                for entry in together
-            ],
-        )
-        for why, together in groupby(entries, why_kept)
-    ]
-
-
-def _place(origin: str) -> list[str]:
-    """The end of a path, in parts between which a line may break."""
-    return origin.replace("\\", "/").rsplit("/", 2)[-2:]
 
 
 def _what(event: Event) -> str:
