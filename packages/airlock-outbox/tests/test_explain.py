@@ -116,7 +116,17 @@ def test_what_is_due_because_the_broker_fails_says_so(add, app):
     assert ": left to the relay: the broker fails: Error 111 connecting to 127.0.0.1:" in line
 
 
-def test_what_is_in_flight_is_only_counted(put):
+def test_what_is_in_flight_says_what_it_has_failed_with(put):
+    taken = {"due": timezone.now() + MINUTE, "lease": uuid.uuid4(), "attempts": 1}
+    put(**taken, error="ValueError: no")
+    put(**taken, held=True)
+
+    lines = explain().splitlines()
+    assert "      a relay tries just now: ValueError: no" in lines
+    assert "      a relay tries just now: its process did not finish, so the relay takes it over" in lines
+
+
+def test_what_is_in_flight_for_the_first_time_is_only_counted(put):
     put(due=timezone.now() + MINUTE, lease=uuid.uuid4())
 
     assert newest() == []

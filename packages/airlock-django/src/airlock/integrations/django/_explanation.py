@@ -180,6 +180,8 @@ def why_kept(entry: dict[str, Any]) -> str:
             why = f"held: the relay takes it over at {time_of(due)}, if its process has died"
         case "due":
             why = f"due since {time_of(due)}"
-            if entry["is_orphan"]:
-                why += ": its process did not finish, so the relay takes it over"
+        case "in flight":
+            why = "a relay tries just now"
+    if entry["is_orphan"] and entry["state"] in ("due", "in flight"):
+        why += ": its process did not finish, so the relay takes it over"
     return textwrap.shorten(f"{why}: {entry['error']}" if entry["error"] else why, _LONGEST_ERROR)
