@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 DEMO = Path(__file__).parents[1] / "examples" / "shop" / "demo.py"
 BOTH = ("send_confirmation", "notify_warehouse")
+#: In one go, as the toolbar may be about to replace these rows.
+SWITCH_TO_POST = """
+    Array.from(arguments[0].querySelectorAll("#djdtHistoryRequests tr"))
+        .find(row => row.innerText.includes("POST")).querySelector(".switchHistory").click();
+"""
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +133,6 @@ def switched_to_post(chromium: Any, toolbar: Any) -> Any:
     one(toolbar, "a.HistoryPanel").click()
     one(toolbar, "#djdtHistoryRequests .switchHistory")
     shown_before = one(toolbar, "a.AirlockPanel")
-    orders = [row for row in every(toolbar, "#djdtHistoryRequests tr") if "POST" in row.text]
-    one(orders[0], ".switchHistory").click()
+    chromium.execute_script(SWITCH_TO_POST, toolbar)
     wait_until_gone(chromium, shown_before)
     return toolbar

@@ -77,6 +77,7 @@ def test_panel_says_at_a_look_why_no_mail_was_sent(chromium: Any, site: str, wid
     size = "return [arguments[0].scrollWidth, arguments[0].clientWidth]"
     full, visible = chromium.execute_script(size, one(panel, "#AirlockPanel .djdt-scroll"))
     assert full <= visible, "it scrolls sideways"
+    assert min(cell.rect["width"] for cell in every(panel, "#AirlockPanel td > div")) >= 130, "words are cut to pieces"
 
 
 def test_failure_is_red_in_the_side_bar(chromium: Any, site: str) -> None:
