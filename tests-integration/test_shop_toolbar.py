@@ -122,10 +122,10 @@ def test_one_look_at_the_first_page_answers_for_every_order_of_the_demo(chromium
         "dropped by a dry run",
         "rolled back with the transaction on 'default'",
         "discarded, because the response has the status 400",
+        "discarded, because the response has the status 500: ConnectionError was raised",
         "discarded, because the run of the task ended with BusyError",
         "its process did not finish: the relay took it over and sent it",
     } <= set(whys)
-    assert any(why.startswith("discarded, because") and ("500" in why or "Error" in why) for why in whys)
 
 
 def switched_to_post(chromium: Any, toolbar: Any) -> Any:
