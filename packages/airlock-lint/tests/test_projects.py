@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: Their source distributions, and how many calls are rewritten and left in them, those of their tests included.
 PROJECTS = {
     "allianceauth==5.5.0": (61, 0),
-    "mayan-edms==4.12.2": (77, 16),
+    "mayan-edms==4.12.2": (79, 14),
     "openwisp-controller==1.3.2": (25, 18),
     "openwisp-monitoring==1.3": (26, 7),
 }
