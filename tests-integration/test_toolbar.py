@@ -60,7 +60,7 @@ def outcomes(panel: Any) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 900])
+@pytest.mark.parametrize("width", [1280, 900, 500])
 def test_panel_says_at_a_look_why_no_mail_was_sent(chromium: Any, site: str, width: int, scheme: str) -> None:
     panel = toolbar_picture.open_panel(chromium, site, width, scheme)
     shown = outcomes(panel)
@@ -77,6 +77,7 @@ def test_panel_says_at_a_look_why_no_mail_was_sent(chromium: Any, site: str, wid
     size = "return [arguments[0].scrollWidth, arguments[0].clientWidth]"
     full, visible = chromium.execute_script(size, one(panel, "#AirlockPanel .djdt-scroll"))
     assert full <= visible, "it scrolls sideways"
+    assert min(cell.rect["width"] for cell in every(panel, "#AirlockPanel td > div")) >= 130, "words are cut to pieces"
 
 
 def test_failure_is_red_in_the_side_bar(chromium: Any, site: str) -> None:
@@ -113,6 +114,24 @@ def test_panel_says_what_the_outbox_has_left_to_the_relay(chromium: Any, site_wi
 
     assert shown["send_confirmation"] == "stored: left to the relay: its task is paused"
     assert shown["reserve_parcel"].startswith("rolled back with the savepoint s")
+
+
+def test_panel_says_what_the_outbox_has_and_what_others_kept_back(chromium: Any, site_with_outbox: str) -> None:
+    chromium.get(f"{site_with_outbox}decline")
+    panel = toolbar_picture.open_panel(chromium, site_with_outbox, 1280, "light")
+    reasons = {
+        re.sub(r"\d{4}-\S+ \S+ UTC", "10:00", one(row, ".airlock-why").text): one(row, ".airlock-intent").text
+        for row in every(panel, ".airlock-others tbody tr")
+    }
+
+    assert reasons == {
+        "discarded, because the response has the status 402": "toolbar_shop.tasks.send_confirmation",
+        "paused": "toolbar_shop.tasks.send_confirmation",
+        "due since 10:00: left to the relay: ConnectionError('loyalty.example does not answer')": (
+            "toolbar_shop.tasks.add_points"
+        ),
+    }
+    assert "1 paused: their task is paused: manage.py airlock_outbox resume TASK" in one(panel, "#AirlockPanel").text
 
 
 def test_picture_in_the_docs_is_of_what_is_shown(chromium: Any, site: str) -> None:

@@ -17,7 +17,7 @@ PICTURES = HERE.parent / "docs" / "_static"
 
 def open_panel(chromium: Any, site: str, width: int, scheme: str) -> Any:
     """Open the page of the shop, and the panel in it. Returns the toolbar."""
-    chromium.set_window_size(width, 730)
+    chromium.set_window_size(width, 850)
     set_scheme(chromium, scheme)
     chromium.get(site)
     toolbar = one(chromium, "#djDebugRoot").shadow_root
@@ -27,6 +27,11 @@ def open_panel(chromium: Any, site: str, width: int, scheme: str) -> Any:
 
 
 def main() -> None:
+    for scheme in "light", "dark":
+        take_picture(scheme)
+
+
+def take_picture(scheme: str) -> None:
     command = [sys.executable, "-m", "toolbar_shop.site"]
     environment = {**os.environ, "PYTHONPATH": str(HERE)}
     with subprocess.Popen(
@@ -37,10 +42,9 @@ def main() -> None:
             served = re.search(r"http://\S+/", server.stdout.readline())
             assert served
             with chromium() as window:
-                window.get(served[0])  # so that the times are those of a server that has been used
-                for scheme in "light", "dark":
-                    open_panel(window, served[0], 1080, scheme)
-                    window.save_screenshot(str(PICTURES / f"toolbar-{scheme}.png"))
+                window.get(f"{served[0]}decline")  # what is shown of another request
+                open_panel(window, served[0], 1080, scheme)
+                window.save_screenshot(str(PICTURES / f"toolbar-{scheme}.png"))
         finally:
             server.terminate()
 

@@ -11,6 +11,8 @@ INSTALLED_APPS = ["journal", *INSTALLED_APPS]
 MIDDLEWARE = ["journal.watch.watch_request", *MIDDLEWARE, "journal.watch.die_after_commit"]
 AIRLOCK = {
     **AIRLOCK,
+    # For `manage.py airlock_explain` and the toolbar, in a cache that outlives the broker.
+    "EXPLAIN": {"CACHE": "explain"},
     # Nobody wants to watch a demo for the usual five minutes until the relay takes over what a dead process has left.
     # And on a slow machine, it should not take over what is only slow.
     "OUTBOX": {"HOLD_SECONDS": 5, "FAST_PATH_SECONDS": 20},
@@ -36,6 +38,10 @@ if os.environ.get("SHOP_TOOLBAR"):  # `python demo.py serve --toolbar` sets this
 
 DIRECTORY = Path(os.environ["SHOP_DIRECTORY"])
 DATABASES["default"]["NAME"] = DIRECTORY / "db.sqlite3"
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "explain": {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": DIRECTORY / "explain"},
+}
 EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
 EMAIL_FILE_PATH = DIRECTORY / "mail"
 

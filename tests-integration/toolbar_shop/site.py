@@ -35,7 +35,7 @@ def serve(*directory: str) -> None:
         ALLOWED_HOSTS=["127.0.0.1"],
         INTERNAL_IPS=["127.0.0.1"],
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": database}},
-        AIRLOCK=outbox if directory else {},
+        AIRLOCK={"EXPLAIN": {}, **(outbox if directory else {})},
         INSTALLED_APPS=["django.contrib.staticfiles", "debug_toolbar", "airlock.integrations.django", *apps],
         MIDDLEWARE=[
             "toolbar_shop.site.strict",
@@ -52,6 +52,7 @@ def serve(*directory: str) -> None:
         TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}],
         ROOT_URLCONF=(),
         STATIC_URL="/static/",
+        TIME_ZONE="UTC",
         USE_TZ=True,
     )
     django.setup()

@@ -185,6 +185,45 @@ def test_what_the_outbox_tells_of_is_explained(remember, kind):
     assert intents_of(record) == [("builtins.int", f"{kind}: it had to be")]
 
 
+def late(count):
+    """What was sent late, when so much is remembered."""
+    wait_for(lambda: len(json.loads(explain("--json"))["sent_late"]) >= count)
+    return json.loads(explain("--json"))["sent_late"]
+
+
+def test_what_a_relay_sends_late_is_explained(remember):
+    remember()
+    intent = airlock.Intent(int)
+    tell([Event("relayed", intent, reason="its process did not finish")])
+
+    (record,) = late(1)
+    assert intents_of(record) == [("builtins.int", "its process did not finish")]
+    heading, *lines = explain().partition("Sent late:\n")[2].rstrip().splitlines()
+    assert "process " in heading
+    assert lines == ["  its process did not finish", "    builtins.int", f"      id {intent.id}"]
+
+
+def test_what_a_relay_sends_in_the_ordinary_way_is_not_remembered(remember):
+    remember()
+    tell([Event("relayed", airlock.Intent(int)), Event("relayed", airlock.Intent(float), reason="late")])
+
+    (record,) = late(1)
+    assert intents_of(record) == [("builtins.float", "late")]
+
+
+def test_what_is_sent_late_does_not_push_out_what_was_kept_back(remember):
+    remember(SCOPES=3)
+    discard(int)
+    for count in (1, 2, 3):
+        tell([Event("relayed", airlock.Intent(float), reason=f"late {count}")])
+        late(count)
+    tell([Event("relayed", airlock.Intent(float), reason="late 4")])
+    wait_for(lambda: "late 4" in explain())
+
+    assert len(late(3)) == 3
+    assert [intents_of(record)[0][0] for record in records(1)] == ["builtins.int"]
+
+
 def test_arguments_are_not_remembered_even_if_an_error_quotes_them(remember):
     remember()
     discard(int)

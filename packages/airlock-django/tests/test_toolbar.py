@@ -1,8 +1,10 @@
 """The panel for the Django Debug Toolbar shows what became of each intent of a request, and why."""
 
 import gc
+import os
 import re
 import threading
+import time
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -11,6 +13,8 @@ from typing import NamedTuple
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from asgiref.testing import ApplicationCommunicator
+from django.core.cache import caches
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.checks import run_checks
 from django.core.handlers.asgi import ASGIHandler
 from django.core.signals import request_finished
@@ -24,6 +28,8 @@ import airlock
 from airlock import BlockTasks, DropAll
 from airlock.ext import Event, is_heard, tell
 from airlock.integrations.django import DjangoScope
+from processes import free_port
+from services import RUN
 
 OURS = "airlock.integrations.django.AirlockMiddleware"
 TOOLBARS = "debug_toolbar.middleware.DebugToolbarMiddleware"
@@ -97,7 +103,7 @@ class Toolbar:
         return ET.fromstring(f"<div>{shown['content']}</div>")
 
     def rows(self, response):
-        rows = self.content(response).findall(".//tbody/tr")
+        rows = self.content(response).findall(".//table[@class='airlock-intents']/tbody/tr")
         return [self._row(*pair) for pair in zip(rows[::2], rows[1::2], strict=True)]
 
     def button(self, response):
@@ -368,6 +374,132 @@ def test_page_has_the_button(toolbar):
     response = toolbar.get(answering(lambda: airlock.enqueue(send)))
 
     assert "1 dispatched" in response.body.decode()
+
+
+# What it shows of everything else
+
+
+class Counting(LocMemCache):
+    """A cache that counts how often it is read."""
+
+    reads = 0
+
+    def get_many(self, *args, **kwargs):
+        Counting.reads += 1
+        return super().get_many(*args, **kwargs)
+
+
+@pytest.fixture
+def remembering(toolbar):
+    """What was kept back is remembered."""
+    toolbar.settings.CACHES = {"default": {"BACKEND": f"{__name__}.Counting", "LOCATION": RUN}}
+    toolbar.settings.AIRLOCK = {"EXPLAIN": {}, "CAPTURE_ORIGIN": True}
+    yield toolbar
+    toolbar.settings.AIRLOCK = {}  # so that nobody listens any more
+    caches["default"].clear()
+
+
+def elsewhere(toolbar, response):
+    """The rows about everything else, and what is said around them."""
+    content = toolbar.content(response)
+    rows = content.findall(".//table[@class='airlock-others']/tbody/tr")
+    return [[text(cell) for cell in row] for row in rows], text(content)
+
+
+def remembered(toolbar, response):
+    """The rows about everything else, as soon as there are some: they are written in the background."""
+    deadline = time.monotonic() + 60
+    while not (rows := elsewhere(toolbar, response)[0]):
+        assert time.monotonic() < deadline
+    return rows
+
+
+def declining(status=402):
+    def decline(request):
+        airlock.enqueue(send, 4111)
+        return JsonResponse({}, status=status)
+
+    return decline
+
+
+def test_shows_what_other_requests_have_kept_back(remembering):
+    remembering.get(declining())
+    ((why, what),) = remembered(remembering, remembering.get(answering(lambda: None)))
+
+    assert why.startswith("discarded, because the response has the status 402 2")
+    assert ", DjangoScope " in why
+    assert f"process {os.getpid()} on " in why
+    assert re.fullmatch(r"\S+send tests/test_toolbar.py:\d+ id \S{36}", what)
+
+
+def test_shows_what_processes_without_a_page_have_kept_back(remembering):
+    with airlock.scope(DropAll()):
+        airlock.enqueue(send)
+    ((why, _),) = remembered(remembering, remembering.get(answering(lambda: None)))
+
+    assert why.startswith("dropped by DropAll()")
+
+
+def test_shows_what_a_relay_has_sent_late(remembering):
+    why = "its process did not finish: the relay took it over and sent it"
+    tell([Event("relayed", airlock.Intent(send), reason=why)])
+    ((shown, _),) = remembered(remembering, remembering.get(answering(lambda: None)))
+
+    assert shown.startswith(why)
+
+
+def test_does_not_show_the_same_twice(remembering):
+    first = remembering.get(declining(402))
+    second = remembering.get(declining(403))
+    remembered(remembering, first)
+    remembered(remembering, second)
+
+    assert ["status 403" in why for why, _ in elsewhere(remembering, first)[0]] == [True]
+    assert ["status 402" in why for why, _ in elsewhere(remembering, second)[0]] == [True]
+
+
+def test_looks_nothing_up_before_somebody_looks(remembering):
+    before = Counting.reads
+    response = remembering.get(answering(lambda: airlock.enqueue(send)))
+    remembering.button(response)
+    assert Counting.reads == before
+
+    assert "Nothing else was kept back, as far as is remembered." in elsewhere(remembering, response)[1]
+    assert Counting.reads == before + 2
+
+
+def test_looks_nothing_up_for_panels_that_are_part_of_the_page(remembering):
+    remembering.settings.DEBUG_TOOLBAR_CONFIG = {"RENDER_PANELS": True}
+    before = Counting.reads
+    response = remembering.get(answering(lambda: airlock.enqueue(send)))
+
+    assert "for which RENDER_PANELS must be off" in response.body.decode()
+    assert Counting.reads == before
+
+
+def test_says_what_to_set_to_see_more(toolbar):
+    rows, around = elsewhere(toolbar, toolbar.get(answering(lambda: None)))
+
+    assert rows == []
+    assert 'AIRLOCK["EXPLAIN"] = {"CACHE": "default"}' in around
+
+
+def test_says_that_the_cache_cannot_be_read(remembering):
+    away = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": f"redis://127.0.0.1:{free_port()}/0"}
+    response = remembering.get(answering(lambda: airlock.enqueue(send)))
+    remembering.settings.CACHES = {"default": away}
+
+    assert "The cache 'default' cannot be read. ConnectionError" in elsewhere(remembering, response)[1]
+    assert remembering.rows(response)[0].events == ["enqueued", "dispatched"]
+    remembering.settings.CACHES = {"default": {"BACKEND": f"{__name__}.Counting", "LOCATION": RUN}}
+
+
+def test_says_that_the_setting_is_wrong(toolbar):
+    toolbar.settings.AIRLOCK = {"EXPLAIN": {"SIZE": 3}}
+    _, around = elsewhere(toolbar, toolbar.get(answering(lambda: None)))
+    toolbar.settings.AIRLOCK = {}
+
+    assert "AIRLOCK['EXPLAIN'] has the unknown key 'SIZE'" in around
 
 
 # Whatever the request

@@ -35,7 +35,7 @@ def test_what_the_broker_has_was_dispatched(add, told):
     assert told[1].scope == told[0].scope != ""
 
 
-def test_what_is_left_to_the_relay_is_stored_and_says_why(add, app, told, outbox):
+def test_what_is_left_to_the_relay_is_stored_and_says_why(add, app, told, outbox, rows):
     app.conf.broker_url = f"redis://127.0.0.1:{free_port()}/0"
     outbox(FAST_PATH_SECONDS=10)
     for _ in range(2):
@@ -43,14 +43,24 @@ def test_what_is_left_to_the_relay_is_stored_and_says_why(add, app, told, outbox
             airlock.enqueue(add, 1)
             airlock.enqueue(add, 2)
     assert kinds(told) == ["enqueued", "enqueued", "stored", "stored"] * 2
-    failed, after_it, *_, kept_off = (event.reason for event in told if event.kind == "stored")
-    assert failed.startswith("left to the relay: OperationalError")
-    assert after_it == "left to the relay: what went before it failed"
-    assert kept_off == "left to the relay: the broker fails"
+    (why,) = {event.reason for event in told if event.kind == "stored"}  # also for what it was kept off from
+    assert why.startswith("left to the relay: the broker fails: Error 111 connecting to 127.0.0.1:")
+    assert {entry.error for entry in rows()} == {why}
     scopes = [event.scope for event in told]
     assert scopes == [scopes[0]] * 4 + [scopes[4]] * 4
     assert scopes[0].startswith("OutboxScope ")
     assert scopes[0] != scopes[4]
+
+
+def test_only_what_has_failed_itself_says_how(told, rows):
+    with airlock.scope(), atomic():
+        airlock.enqueue(fail)
+        airlock.enqueue(fail)
+    assert [event.reason for event in told if event.kind == "stored"] == [
+        "left to the relay: ValueError('no')",
+        "left to the relay: what went before it failed",
+    ]
+    assert sorted(entry.error for entry in rows()) == ["", "left to the relay: ValueError('no')"]
 
 
 def test_a_paused_task_is_stored(add, told):
@@ -84,7 +94,7 @@ def test_a_relay_tells_of_what_it_dispatches(add, told, outbox):
     assert told[1].reason == "left to the relay: FAST_PATH_SECONDS is 0"
     call_command("airlock_relay", "--drain")
     assert kinds(told) == ["enqueued", "stored", "relayed"]
-    assert (told[2].intent.id, told[2].intent.full_name) == (intent.id, add.name)
+    assert (told[2].intent.id, told[2].intent.full_name, told[2].reason) == (intent.id, add.name, None)
 
 
 def succeed(): ...
@@ -106,4 +116,5 @@ def test_a_relay_tells_of_what_fails_and_of_what_it_parks(told, outbox, log):
     assert told[2].reason.endswith("ValueError: no")
     assert isinstance(told[2].error, ValueError)
     assert told[3].reason == "ValueError: no"
+    assert isinstance(told[3].error, ValueError)
     assert f"fail (id {intent.id}) was parked: ValueError: no" in log.messages

@@ -1,6 +1,7 @@
 """`manage.py airlock_explain` with an outbox: what it holds, and why."""
 
 import json
+import re
 import uuid
 from datetime import timedelta
 from io import StringIO
@@ -8,9 +9,12 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
+from django.db.transaction import atomic
 from django.utils import timezone
 
+import airlock
 from airlock.integrations.outbox.models import Entry, PausedTask
+from processes import free_port
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
@@ -56,7 +60,7 @@ def test_what_is_parked_says_which_error_it_had(put):
     assert "The outbox on 'default' has 1 entry:" in lines
     assert "  1 parked: nobody tries again, unless you run: manage.py airlock_outbox retry" in lines
     assert f"      id {entry.pk}" in lines
-    assert "      parked: OperationalError: the broker is down" in lines
+    assert "      parked after 10 attempts: OperationalError: the broker is down" in lines
 
 
 def test_what_waits_says_until_when_and_which_error_it_had(put):
@@ -64,7 +68,7 @@ def test_what_waits_says_until_when_and_which_error_it_had(put):
 
     assert newest() == [("waiting", "shop.add")]
     (line,) = (line for line in explain().splitlines() if "tried again at" in line)
-    assert line.startswith("      failed, and is tried again at 2")
+    assert line.startswith("      failed after 2 attempts, and is tried again at 2")
     assert line.endswith(": LookupError: 7")
 
 
@@ -73,7 +77,7 @@ def test_what_is_paused_says_so(put):
     put()
     put("shop.other")
 
-    assert newest() == [("paused", "shop.add")]
+    assert newest() == [("paused", "shop.add"), ("due", "shop.other")]
     assert "  1 paused: their task is paused: manage.py airlock_outbox resume TASK" in explain()
 
 
@@ -82,17 +86,47 @@ def test_what_is_held_says_so(put):
 
     assert newest() == [("held", "shop.add")]
     assert "  1 held: their scope has not ended, or their process has died" in explain()
+    (line,) = (line for line in explain().splitlines() if "takes it over" in line)
+    assert re.fullmatch(r"      held: the relay takes it over at 2.+, if its process has died", line)
 
 
 def test_what_is_due_asks_for_a_relay(put):
     put()
 
-    assert newest() == []
+    assert newest() == [("due", "shop.add")]
+    assert re.search(r"^      due since 2\S+ \S+ \w+$", explain(), re.MULTILINE)
     assert "  1 due: should have been dispatched by now, the oldest for 0:01:" in explain()
     assert "Does a relay run?" in explain()
 
 
-def test_what_is_in_flight_is_only_counted(put):
+def test_what_a_process_that_died_has_left_says_so(put):
+    put(held=True, lease=uuid.uuid4())
+
+    assert re.search(
+        r" due since 2.+: its process did not finish, so the relay takes it over$", explain(), re.MULTILINE
+    )
+
+
+def test_what_is_due_because_the_broker_fails_says_so(add, app):
+    app.conf.broker_url = f"redis://127.0.0.1:{free_port()}/0"
+    with airlock.scope(), atomic():
+        airlock.enqueue(add, 1)
+
+    (line,) = (line for line in explain().splitlines() if " due since 2" in line)
+    assert ": left to the relay: the broker fails: Error 111 connecting to 127.0.0.1:" in line
+
+
+def test_what_is_in_flight_says_what_it_has_failed_with(put):
+    taken = {"due": timezone.now() + MINUTE, "lease": uuid.uuid4(), "attempts": 1}
+    put(**taken, error="ValueError: no")
+    put(**taken, held=True)
+
+    lines = explain().splitlines()
+    assert "      a relay tries just now: ValueError: no" in lines
+    assert "      a relay tries just now: its process did not finish, so the relay takes it over" in lines
+
+
+def test_what_is_in_flight_for_the_first_time_is_only_counted(put):
     put(due=timezone.now() + MINUTE, lease=uuid.uuid4())
 
     assert newest() == []

@@ -13,6 +13,8 @@ from django.db.transaction import atomic
 from django.utils import timezone
 
 import airlock
+from airlock.ext import subscribe
+from airlock.integrations.outbox import _relay
 from airlock.integrations.outbox._relay import Relay, run
 from airlock.integrations.outbox._waking import Waker
 from airlock.integrations.outbox.models import Entry
@@ -400,8 +402,61 @@ def test_broker_outage_costs_no_attempt(app, add, rows):
     with pytest.raises(CommandError, match=r"^The broker at redis\S+ is down: "):
         relay()
 
-    assert [(entry.attempts, entry.lease, entry.error) for entry in rows()] == [(0, None, "")] * 2
+    assert [(entry.attempts, entry.lease) for entry in rows()] == [(0, None)] * 2
+    assert all(entry.error.startswith("left to the relay: the broker fails: Error 111 ") for entry in rows())
     assert all(entry.due <= timezone.now() for entry in rows())
+
+
+def test_broker_outage_does_not_hide_what_an_entry_has_failed_with(app, add, rows):
+    app.conf.update(broker_url=f"redis://127.0.0.1:{free_port()}/0", task_publish_retry=False)
+    leave(1, task=add, error="ValueError: no")
+
+    with pytest.raises(CommandError, match="is down: "):
+        relay()
+
+    assert [entry.error for entry in rows()] == ["ValueError: no"]
+
+
+def test_what_was_left_by_a_broker_outage_is_published_together(add, published, rows, monkeypatch):
+    leave(*range(5), task=add, error="left to the relay: the broker fails: Error 111")
+    batches = []
+    real = _relay.publish
+    monkeypatch.setattr(
+        _relay, "publish", lambda executor, intents: batches.append(len(intents)) or real(executor, intents)
+    )
+
+    relay()
+
+    assert batches == [5]
+    assert len(published()) == 5
+
+
+# -- Telling why it was late -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({}, None),
+        ({"held": True}, "its process did not finish: the relay took it over and sent it"),
+        (
+            {"error": "left to the relay: the broker fails: secret"},
+            "the broker failed: the relay sent it when the broker was back",
+        ),
+        ({"error": "ValueError: secret"}, "it had failed before: the relay tried again and sent it"),
+    ],
+    ids=["in the ordinary way", "process died", "broker failed", "failed"],
+)
+def test_what_is_sent_late_says_why_and_not_what_the_error_said(fields, why):
+    leave(1, **fields)
+    told = []
+    unsubscribe = subscribe(told.extend)
+    try:
+        relay()
+    finally:
+        unsubscribe()
+
+    assert [(event.kind, event.reason) for event in told] == [("relayed", why)]
 
 
 # -- Looking for work --------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
-"""Remembers what scopes kept back, and why, for `manage.py airlock_explain`.
+"""Remembers what scopes kept back or a relay has sent late, and why, for `manage.py airlock_explain`.
 
-A listener makes a record of each group of events in which something was kept back. A thread writes the records to a
-cache: so no request waits for the cache, or fails because of it; no event loop is blocked; and what is written to a
-database is not rolled back with the transaction that the scope was in.
+Listeners make a record of each group of events in which that happened. A thread writes the records to a cache: so no
+request waits for the cache, or fails because of it; no event loop is blocked; and what is written to a database is not
+rolled back with the transaction that the scope was in.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from django.core.signals import setting_changed
 from django.db import connections
 
 from airlock.ext import subscribe
-from airlock.integrations.django._ring import Record, Ring
+from airlock.integrations.django._ring import KEPT_BACK, SENT_LATE, Record, Ring
 from airlock.integrations.django._settings import explain_options
 
 if TYPE_CHECKING:
@@ -42,11 +42,25 @@ _LINGER = 60
 _AT_EXIT = 10
 
 
-class Recorder:
-    """A listener that remembers, in a ring, what was kept back."""
+def _is_kept_back(event: Event) -> bool:
+    return event.kind in _KEPT_BACK
 
-    def __init__(self, ring: Ring) -> None:
+
+def _is_sent_late(event: Event) -> bool:
+    return event.kind == "relayed" and event.reason is not None  # else that is the ordinary way
+
+
+class Recorder:
+    """A listener that remembers events in a ring.
+
+    Args:
+        ring: the ring.
+        is_remembered: whether to remember an event.
+    """
+
+    def __init__(self, ring: Ring, is_remembered: Callable[[Event], bool]) -> None:
         self._ring = ring
+        self._is_remembered = is_remembered
         # If the cache is slow, the oldest of what waits is what the ring would lose first, too.
         self._waiting: deque[Record] = deque(maxlen=ring.size)
         self._changed = threading.Condition()
@@ -55,10 +69,10 @@ class Recorder:
         self._is_away = False
 
     def __call__(self, events: Sequence[Event]) -> None:
-        kept_back = [event for event in events if event.kind in _KEPT_BACK]
-        if not kept_back:
+        remembered = [event for event in events if self._is_remembered(event)]
+        if not remembered:
             return
-        record = _record(kept_back)
+        record = _record(remembered)
         with self._changed:
             self._waiting.append(record)
             self._changed.notify_all()
@@ -67,10 +81,10 @@ class Recorder:
                 thread.start()
                 self._thread = thread
 
-    def finish(self) -> None:
-        """Wait until everything is written, for a moment."""
+    def finish(self, seconds: float) -> None:
+        """Wait until everything is written, for so long at most."""
         with self._changed:
-            self._changed.wait_for(lambda: not (self._waiting or self._is_writing), _AT_EXIT)
+            self._changed.wait_for(lambda: not (self._waiting or self._is_writing), seconds)
 
     def _write(self) -> None:
         while records := self._take():
@@ -127,7 +141,7 @@ def _why(event: Event) -> str:
     if event.error is not None:
         return f"{kind}: {type(event.error).__name__} was raised"
     reason = event.reason or kind
-    return reason if reason.startswith(kind) else f"{kind}: {reason}"
+    return reason if reason.startswith(kind) or event.kind == "relayed" else f"{kind}: {reason}"
 
 
 def _process() -> str:
@@ -138,20 +152,24 @@ def _process() -> str:
     return f"{' '.join(words)}, process {os.getpid()} on {socket.gethostname()}"
 
 
-_recorder: Recorder | None = None
-_unsubscribe: Callable[[], None] = lambda: None  # noqa: E731
+_recorders: list[Recorder] = []
+_unsubscribes: list[Callable[[], None]] = []
 
 
 def listen() -> None:
-    """Remember what is kept back from now on, if `AIRLOCK["EXPLAIN"]` says so, and as it says."""
-    global _recorder, _unsubscribe
-    _unsubscribe()
+    """Remember what happens from now on, if `AIRLOCK["EXPLAIN"]` says so, and as it says."""
+    global _recorders, _unsubscribes
+    for unsubscribe in _unsubscribes:
+        unsubscribe()
     try:
         options = explain_options()
     except ImproperlyConfigured:  # which a system check says
         options = None
-    _recorder = None if options is None else Recorder(Ring(options.cache, options.scopes))
-    _unsubscribe = (lambda: None) if _recorder is None else subscribe(_recorder)
+    _recorders = []
+    if options is not None:
+        for name, is_remembered in (KEPT_BACK, _is_kept_back), (SENT_LATE, _is_sent_late):
+            _recorders.append(Recorder(Ring(options.cache, options.scopes, name), is_remembered))
+    _unsubscribes = [subscribe(recorder) for recorder in _recorders]
 
 
 def _listen_if_changed(*, setting: str, **_: Any) -> None:
@@ -160,13 +178,14 @@ def _listen_if_changed(*, setting: str, **_: Any) -> None:
 
 
 def _listen_in_child() -> None:
-    if _recorder is not None:  # its thread is not in this process, and its lock may be held for good
+    if _recorders:  # their threads are not in this process, and their locks may be held for good
         listen()
 
 
 def _finish() -> None:
-    if _recorder is not None:
-        _recorder.finish()
+    until = time.monotonic() + _AT_EXIT
+    for recorder in _recorders:
+        recorder.finish(max(0.0, until - time.monotonic()))
 
 
 def start() -> None:

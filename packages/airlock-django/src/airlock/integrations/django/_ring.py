@@ -1,4 +1,7 @@
-"""The last times that scopes kept something back, in Django's cache: the newest takes the place of the oldest."""
+"""The last times that scopes kept something back, in Django's cache: the newest takes the place of the oldest.
+
+And in a ring of their own, the last times that a relay has sent something late.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ from django.core.cache.backends.locmem import LocMemCache
 #: What happened to the intents of one scope at one time. `_explain.py` says what is in it.
 Record: TypeAlias = dict[str, Any]
 
-_COUNTER = "airlock:explain"
+#: The names of the two rings: what takes long to send shall not push out what is never sent.
+KEPT_BACK = "airlock:explain"
+SENT_LATE = "airlock:explain:late"
 #: How often the counter is looked for, and put there.
 _ATTEMPTS = 20
 #: How long others are given meanwhile, in seconds.
@@ -31,6 +36,8 @@ class Ring:
     alias: str
     #: How many records it has room for.
     size: int
+    #: `KEPT_BACK` or `SENT_LATE`.
+    name: str = KEPT_BACK
 
     def kind_of_private_cache(self) -> str | None:
         """The class of the cache, if each process sees only what it has written itself, or nothing."""
@@ -54,12 +61,12 @@ class Ring:
         cache = caches[self.alias]
         for _ in range(_ATTEMPTS):
             with suppress(ValueError):  # there is none yet, or the cache has forgotten it
-                return int(cache.incr(_COUNTER, more))
+                return int(cache.incr(self.name, more))
             newest = self.newest_first()[:1]
             # A cache in a database that another process has locked does not take it, and does not say so.
-            if not cache.add(_COUNTER, newest[0]["number"] if newest else 0, timeout=None):
+            if not cache.add(self.name, newest[0]["number"] if newest else 0, timeout=None):
                 time.sleep(_PAUSE)
         raise LookupError("It does not keep a counter.")
 
     def _slot(self, number: int) -> str:
-        return f"{_COUNTER}:{number % self.size}"
+        return f"{self.name}:{number % self.size}"

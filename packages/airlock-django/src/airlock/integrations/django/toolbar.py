@@ -1,5 +1,7 @@
 """A panel for the Django Debug Toolbar, versions 5 to 8: what became of each effect of a request, and why.
 
+Below, when it is opened, what `manage.py airlock_explain` knows of everything else.
+
     DEBUG_TOOLBAR_PANELS = [..., "airlock.integrations.django.toolbar.AirlockPanel"]
 
 It needs `"airlock.integrations.django"` in `INSTALLED_APPS`, and `DebugToolbarMiddleware` above `AirlockMiddleware`.
@@ -26,6 +28,7 @@ from django.utils.html import format_html, format_html_join
 
 from airlock.ext import fates_of, refresh_fates, shown, subscribe
 from airlock.integrations.django._checks import has_class
+from airlock.integrations.django._elsewhere import elsewhere, parts_of
 from airlock.integrations.django._middleware import AirlockMiddleware
 
 if TYPE_CHECKING:
@@ -91,11 +94,13 @@ class AirlockPanel(Panel):
 
     @property
     def content(self) -> SafeString:
-        """The table. Stack traces are rendered as in the other panels."""
+        """The tables. Stack traces are rendered as in the other panels."""
         stats = self._stats()
         stacks = [render_stacktrace(stack) for stack in stats["stacks"]]
         intents = [{**intent, "stack": stacks[intent["stack"]]} for intent in stats["intents"]]
-        return render_to_string(self.template, {**stats, "intents": intents})
+        # As part of the page it would be looked up for every page, perhaps on an event loop.
+        others = None if self.toolbar.should_render_panels() else elsewhere(intents)
+        return render_to_string(self.template, {**stats, "intents": intents, "elsewhere": others})
 
     @classmethod
     def run_checks(cls) -> list[checks.CheckMessage]:
@@ -216,7 +221,7 @@ class _Row:
             "shown": shown(intent),
             "options": ", ".join(f"{option}={value!r}" for option, value in intent.dispatch_options.items()),
             "origin": origin,
-            "place": origin.replace("\\", "/").rsplit("/", 2)[-2:],
+            "place": parts_of(origin),
             "function": caller.f_code.co_name if caller else "",
             "scope": enqueued.scope,
             "transactions": [getattr(fate, "description", repr(fate)) for fate in fates_of(intent)],
@@ -233,7 +238,7 @@ class _Row:
             "policies": [{"policy": repr(policy), "dropped": policy is end.policy} for policy in self.intent.policies],
             "state": state,
             "level": level,
-            "events": [{"at": f"{at * 1000:.1f}", "what": _what(event)} for at, event in events],
+            "events": [{"at": f"{at * 1000:.1f}", "kind": event.kind, "what": _what(event)} for at, event in events],
             "start": f"{first / until * 98:.2f}",
             "width": f"{(last - first) / until * 98 + 2:.2f}",
         }

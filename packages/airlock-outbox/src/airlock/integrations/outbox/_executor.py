@@ -23,6 +23,7 @@ from airlock.integrations.outbox._record import Record, may_have_entries, write
 from airlock.integrations.outbox._recording import message_of, name_of_executor, payload_of, read
 from airlock.integrations.outbox._settings import options
 from airlock.integrations.outbox._settlement import Settlement, tell_of_stored
+from airlock.integrations.outbox._states import BROKER_FAILS, LEFT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -159,7 +160,10 @@ class OutboxExecutor:
         """Hand these to a queue in a thread, up to the first that fails, as long as it does not take too long."""
         budget = options().fast_path_seconds
         if not budget or not breaker.allows():
-            settlement.note_left(records, "the broker fails" if budget else "FAST_PATH_SECONDS is 0")
+            if budget:
+                settlement.note_failed(records, f"{BROKER_FAILS}: {breaker.why}")
+            else:
+                settlement.note_left(records, "FAST_PATH_SECONDS is 0")
             return
         publication = Publication(
             partial(_outcomes_of, self.inner, records), lambda outcomes: _settle_late(records, outcomes)
@@ -172,7 +176,8 @@ class OutboxExecutor:
         if outcomes is None:
             silence = f"it did not answer for {budget} seconds"
             breaker.failed(silence)
-            tell_of_stored(dict.fromkeys(records, f"the broker fails: {silence}"))  # the thread may still come through
+            # The thread may still come through.
+            tell_of_stored(dict.fromkeys(records, f"{LEFT}{BROKER_FAILS}: {silence}"))
             return
         settlement.take_back(records)
         _settle(records, outcomes, settlement)
@@ -185,8 +190,7 @@ class OutboxExecutor:
                 error = _error_of(outcome)
                 if not isinstance(error, Exception) or isinstance(error, SoftTimeLimitExceeded):
                     raise error
-                _log_failure(record.intent, error)
-                settlement.note_left([record], repr(error))
+                _note_failure(record, error, settlement)
                 return
             settlement.note_dispatched([record])
 
@@ -300,11 +304,11 @@ def _settle(records: list[Record], outcomes: list[Outcome], settlement: Settleme
         return
     number, error = outcomes.index(failure), _error_of(failure)
     settlement.note_dispatched(records[:number])
-    settlement.note_left([records[number]], repr(error))
     if isinstance(error, BrokerError | OSError):
         breaker.failed(error)
+        settlement.note_failed(records[number:], f"{BROKER_FAILS}: {breaker.why}")
     else:
-        _log_failure(records[number].intent, error)
+        _note_failure(records[number], error, settlement)
 
 
 def _settle_late(records: list[Record], outcomes: list[Outcome]) -> None:
@@ -316,5 +320,7 @@ def _error_of(outcome: BaseException | OutcomeUnknown) -> BaseException:
     return outcome.error if isinstance(outcome, OutcomeUnknown) else outcome
 
 
-def _log_failure(intent: Intent, error: BaseException) -> None:
+def _note_failure(record: Record, error: BaseException, settlement: Settlement) -> None:
+    intent = record.intent
     logger.error("%s (id %s) failed and is left to the relay", intent.name, intent.id, exc_info=error)
+    settlement.note_failed([record], repr(error))

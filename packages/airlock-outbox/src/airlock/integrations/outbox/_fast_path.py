@@ -96,6 +96,8 @@ class Breaker:
         """Know nothing of the broker."""
         self._lock = threading.Lock()
         self._retry_at: float | None = None
+        #: What the broker has failed with last.
+        self.why = ""
         _running.clear()
 
     def allows(self) -> bool:
@@ -114,6 +116,7 @@ class Breaker:
         """Leave the broker alone for a while."""
         with self._lock:
             is_news = self._retry_at is None
+            self.why = str(why) or repr(why)
             self._retry_at = time.monotonic() + options().breaker_seconds
         if is_news:
             logger.error("The broker fails, so what is enqueued is left to the relay: %s", why)

@@ -12,8 +12,8 @@ from django.db.models import ExpressionWrapper, F, UUIDField
 
 from airlock.integrations.outbox._pausing import REMEMBERED, paused_tasks
 from airlock.integrations.outbox._settings import options
-from airlock.integrations.outbox._states import DUE, DatabaseNow
-from airlock.integrations.outbox._table import OneOf, delete
+from airlock.integrations.outbox._states import BROKER_FAILS, DUE, LEFT, DatabaseNow
+from airlock.integrations.outbox._table import OneOf, delete, storable
 from airlock.integrations.outbox.models import VERSION, Entry
 
 if TYPE_CHECKING:
@@ -40,6 +40,11 @@ class Taken(NamedTuple):
     task: str
     payload: str
     error: str
+
+    @property
+    def failed_itself(self) -> bool:
+        """Whether a relay has failed to dispatch it, perhaps with others. It was not the broker that failed."""
+        return bool(self.error) and not self.error.startswith(LEFT)
 
     def __str__(self) -> str:
         return f"{self.task} ({self.id})"
@@ -193,8 +198,10 @@ class Leases:
         """They were dispatched."""
         delete(self._alias, [str(entry.id) for entry in entries], self._token)
 
-    def give_back(self, entries: list[Taken]) -> None:
-        """They were not tried: they are due again, and it costs them no attempt."""
+    def give_back(self, entries: list[Taken], why: str) -> None:
+        """They were not tried, as the broker fails: they are due again, and it costs them no attempt."""
+        blameless = [entry for entry in entries if not entry.failed_itself]
+        self._ours(blameless).update(error=storable(f"{LEFT}{BROKER_FAILS}: {why}"))
         self._ours(entries).update(lease=None, due=DatabaseNow(), attempts=F("attempts") - 1)
 
     def put_off(self, entry: Taken, seconds: float, why: str, attempts: int) -> None:

@@ -27,6 +27,8 @@ from airlock.integrations.outbox._fast_path import publish
 from airlock.integrations.outbox._leases import Leases, Taken
 from airlock.integrations.outbox._recording import UnreadablePayloadError, read
 from airlock.integrations.outbox._settings import options
+from airlock.integrations.outbox._states import BROKER_FAILS, LEFT
+from airlock.integrations.outbox._table import storable
 from airlock.integrations.outbox.models import Entry, InboxEntry
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class BrokerDownError(Exception):
     def __init__(self, executor: CeleryExecutor, error: object) -> None:
         super().__init__(f"The broker at {executor.app.connection_for_write().as_uri()} is down: {error}")
         self.executor = executor
+        self.why = str(error) or repr(error)
 
 
 class Work(NamedTuple):
@@ -103,7 +106,8 @@ class Relay:
             if entry.held and orphans == "park":
                 self._park(entry, "Its scope never ended: the process died before it decided.")
             elif entry.attempts >= max_attempts:
-                self._park(entry, entry.error or "Each relay that dispatched it died, or lost its database.")
+                died = "Each relay that dispatched it died, or lost its database."
+                self._park(entry, entry.error if entry.failed_itself else died)
             elif readable := self._read(entry):
                 work.append(readable)
         self._dispatch(work, claimed_at)
@@ -142,7 +146,8 @@ class Relay:
                 if not isinstance(error, Exception):  # Ctrl-C, for example
                     raise error
                 if down := _why_broker_is_down(item.executor, error):
-                    self.leases.give_back([*(item.entry for item, _ in failed), *(item.entry for item in work)])
+                    untried = [*(item.entry for item, _ in failed), *(item.entry for item in work)]
+                    self.leases.give_back(untried, down.why)
                     raise down
                 self._put_off(item.entry, error, is_its_own)
 
@@ -151,12 +156,12 @@ class Relay:
             self.leases.delete(entries)
             self.done["dispatched"] += len(entries)
             if is_heard():
-                tell([Event("relayed", _intent_of(entry)) for entry in entries])
+                tell([Event("relayed", _intent_of(entry), reason=_why_late(entry)) for entry in entries])
 
     def _put_off(self, entry: Taken, error: Exception, is_its_own: bool = True) -> None:
         why = _text_of(error)
         if is_its_own and entry.attempts + 1 >= options().max_attempts:
-            self._park(entry, why)
+            self._park(entry, why, error)
             return
         longest = min(options().max_backoff_seconds, options().backoff_seconds * 2 ** min(entry.attempts, 30))
         # Not all at once, whatever made them fail at once.
@@ -168,15 +173,24 @@ class Relay:
             again = f"the relay tries again in {wait:.0f} s: {why}"
             tell([Event("failed", _intent_of(entry), reason=again, error=error, is_handled=True)])
 
-    def _park(self, entry: Taken, why: str) -> None:
+    def _park(self, entry: Taken, why: str, error: Exception | None = None) -> None:
         self.leases.park(entry, why)
         self.done["parked"] += 1
-        tell([Event("parked", _intent_of(entry), reason=why)])
+        tell([Event("parked", _intent_of(entry), reason=why, error=error)])
 
 
 def _intent_of(entry: Taken) -> Intent:
     """An intent for who listens. Its arguments are not there: they may not be readable here."""
     return Intent(entry.task, id=str(entry.id))
+
+
+def _why_late(entry: Taken) -> str | None:
+    """Why it was not dispatched at once, if something went wrong. What the error says may be user data."""
+    if entry.held:
+        return "its process did not finish: the relay took it over and sent it"
+    if entry.error.startswith(LEFT + BROKER_FAILS):
+        return "the broker failed: the relay sent it when the broker was back"
+    return "it had failed before: the relay tried again and sent it" if entry.error else None
 
 
 def _first_batch(work: list[Work]) -> list[Work]:
@@ -187,13 +201,12 @@ def _first_batch(work: list[Work]) -> list[Work]:
 
 def _is_fresh_message(item: Work) -> bool:
     # On RabbitMQ, one that is refused can take down those beside it: because it is too large, for example.
-    return isinstance(item.intent.task, Message) and not item.entry.error
+    return isinstance(item.intent.task, Message) and not item.entry.failed_itself
 
 
 def _text_of(error: Exception) -> str:
-    """What a traceback ends with, without what PostgreSQL does not store."""
-    text = "".join(traceback.format_exception_only(error)).strip()[:5000]
-    return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
+    """What a traceback ends with."""
+    return storable("".join(traceback.format_exception_only(error)).strip())
 
 
 def _why_broker_is_down(executor: Executor, error: Exception) -> BrokerDownError | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from time import time_ns
 from typing import TYPE_CHECKING, Self
 
 from airlock.ext import Event, is_heard, tell
 from airlock.integrations.outbox import _holds, _table
+from airlock.integrations.outbox._states import LEFT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,6 +33,8 @@ class Settlement:
         self._is_dispatched = dict.fromkeys(records, False)
         #: Why others were not, as far as that was noted.
         self._reasons: dict[Record, str] = {}
+        #: Those of them that have failed: their entries say why, too.
+        self._failed: set[Record] = set()
         self._began = time_ns()
 
     def note_dispatched(self, records: Iterable[Record]) -> None:
@@ -41,6 +45,11 @@ class Settlement:
         """Say why these are left to the relay, those that are not dispatched after all."""
         for record in records:
             self._reasons.setdefault(record, why)
+
+    def note_failed(self, records: Iterable[Record], why: str) -> None:
+        """Say why these could not be dispatched, for `airlock_explain` too."""
+        self._failed.update(records)
+        self.note_left(records, why)
 
     def give_away(self, records: Iterable[Record]) -> None:
         """Have somebody else settle these, who is about to dispatch them."""
@@ -58,16 +67,21 @@ class Settlement:
 
     def __exit__(self, *_: object) -> None:
         dispatched = [record for record, is_done in self._is_dispatched.items() if is_done]
-        left = [record for record, is_done in self._is_dispatched.items() if not is_done]
+        left = {
+            record: f"{LEFT}{self._reasons.get(record, 'what went before it failed')}"
+            for record, is_done in self._is_dispatched.items()
+            if not is_done
+        }
+        errors = {record.intent.id: why for record, why in left.items() if record in self._failed}
         try:
             _holds.finish(dispatched, _table.delete)
         finally:  # an interruption may come here, too
-            _holds.finish(left, _table.let_go)
+            _holds.finish(left, partial(_table.let_go, errors=errors))
         if is_heard():
             tell([Event("dispatched", record.intent, record.scope, began=self._began) for record in dispatched])
-            tell_of_stored({record: self._reasons.get(record, "what went before it failed") for record in left})
+            tell_of_stored(left)
 
 
 def tell_of_stored(reasons: Mapping[Record, str]) -> None:
     """Tell that the database has these, and why they are left to the relay."""
-    tell([Event("stored", record.intent, record.scope, f"left to the relay: {why}") for record, why in reasons.items()])
+    tell([Event("stored", record.intent, record.scope, why) for record, why in reasons.items()])

@@ -30,6 +30,11 @@ class DatabaseNow(Func):
         return compiler.compile(Value(timezone.now(), DateTimeField()))
 
 
+#: What the `error` of an entry begins with, if it is not the fault of the entry as far as a relay knows.
+LEFT = "left to the relay: "
+#: How that goes on, if the broker is at fault.
+BROKER_FAILS = "the broker fails"
+
 #: Nobody will try again, unless asked to.
 PARKED = Q(due__isnull=True)
 #: It may be taken, unless its task is paused.

@@ -10,7 +10,7 @@ from django.db.models import Count, Max, Min, Q
 from django.utils import timezone
 
 from airlock.integrations.outbox._relay import databases
-from airlock.integrations.outbox._states import DatabaseNow, state
+from airlock.integrations.outbox._states import IN_FLIGHT, DatabaseNow, state
 from airlock.integrations.outbox.models import Entry
 
 
@@ -83,12 +83,16 @@ def _by_state(alias: str) -> Any:
     )
 
 
-#: The states in which nobody dispatches an entry for now, in the order in which one wants to know of them.
-_KEPT = ("parked", "paused", "waiting", "held")
+#: The states, in the order in which one wants to know of them.
+_KEPT = ("parked", "paused", "waiting", "due", "held", IN_FLIGHT)
+#: Which entries are not worth a word: those that go out in the ordinary way.
+_ORDINARY = Q(state=IN_FLIGHT, error="", held=False)
 
 
 def kept_entries(task: str | None = None, newest: int = 5) -> dict[str, list[dict[str, Any]]]:
-    """The entries that nobody dispatches for now: parked, paused, waiting for another attempt, or held.
+    """The entries that are still there: parked, paused, waiting for another attempt, due, or held.
+
+    And those in flight that have failed before, or that a process has left which did not finish.
 
     Args:
         task: the name of a task, simple or full, to look at its entries alone.
@@ -96,7 +100,8 @@ def kept_entries(task: str | None = None, newest: int = 5) -> dict[str, list[dic
 
     Returns:
         For each database that may have the table, the newest of each state: `state`, `task`, `id`, `enqueued` and `due`
-        (both `datetime`, the latter `None` if parked), `attempts` and `error`. Never arguments.
+        (both `datetime`, the latter `None` if parked), `attempts`, `error`, and `is_orphan`: whether the process
+        that enqueued it did not finish. Never arguments.
 
     Raises:
         django.db.DatabaseError: if a database cannot be reached, or does not have the table.
@@ -112,11 +117,13 @@ def kept_entries(task: str | None = None, newest: int = 5) -> dict[str, list[dic
                 "due": entry.due,
                 "attempts": entry.attempts,
                 "error": entry.error,
+                "is_orphan": kept != "held" and entry.held,
             }
             for kept in _KEPT
             for entry in Entry.objects.using(alias)
             .annotate(state=state())
             .filter(of_task, state=kept)
+            .exclude(_ORDINARY)
             .order_by("-created")[:newest]
         ]
         for alias in databases()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from datetime import timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -16,7 +18,7 @@ from airlock.integrations.outbox._waking import notify
 from airlock.integrations.outbox.models import VERSION, Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -113,11 +115,20 @@ def delete(alias: str, ids: Iterable[str], lease: UUID) -> None:
             cursor.execute(statement, [_adapted(lease, connection), *params])
 
 
-def let_go(alias: str, ids: Iterable[str], lease: UUID) -> None:
-    """Leave entries to the relay, if they are still ours."""
-    for batch in _batches(ids):
-        _ours(alias, batch, lease).update(held=False, lease=None, due=DatabaseNow())
+def let_go(alias: str, ids: Iterable[str], lease: UUID, errors: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Leave entries to the relay, if they are still ours. What has failed says why, by its id."""
+    alike = defaultdict(list)
+    for each in ids:
+        alike[errors.get(each, "")].append(each)
+    for error, with_error in alike.items():
+        for batch in _batches(with_error):
+            _ours(alias, batch, lease).update(held=False, lease=None, due=DatabaseNow(), error=storable(error))
     notify(alias)
+
+
+def storable(error: str) -> str:
+    """The begin of a text, without what PostgreSQL does not store."""
+    return error[:5000].encode(errors="backslashreplace").decode().replace("\0", "\\0")
 
 
 def decide(alias: str, ids: Iterable[str], lease: UUID) -> None:

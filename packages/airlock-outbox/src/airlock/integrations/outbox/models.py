@@ -37,7 +37,7 @@ class Entry(models.Model):
     version: models.PositiveSmallIntegerField[Any, int] = models.PositiveSmallIntegerField(default=VERSION)
     #: What to dispatch: signed JSON.
     payload: models.TextField[Any, str] = models.TextField()
-    #: Why the last attempt failed.
+    #: Why the last attempt failed: of a relay, or before, of the process that enqueued it.
     error: models.TextField[Any, str] = models.TextField(default="", blank=True)
 
     class Meta:
