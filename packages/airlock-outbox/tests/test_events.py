@@ -116,4 +116,5 @@ def test_a_relay_tells_of_what_fails_and_of_what_it_parks(told, outbox, log):
     assert told[2].reason.endswith("ValueError: no")
     assert isinstance(told[2].error, ValueError)
     assert told[3].reason == "ValueError: no"
+    assert isinstance(told[3].error, ValueError)
     assert f"fail (id {intent.id}) was parked: ValueError: no" in log.messages

@@ -161,7 +161,7 @@ class Relay:
     def _put_off(self, entry: Taken, error: Exception, is_its_own: bool = True) -> None:
         why = _text_of(error)
         if is_its_own and entry.attempts + 1 >= options().max_attempts:
-            self._park(entry, why)
+            self._park(entry, why, error)
             return
         longest = min(options().max_backoff_seconds, options().backoff_seconds * 2 ** min(entry.attempts, 30))
         # Not all at once, whatever made them fail at once.
@@ -173,10 +173,10 @@ class Relay:
             again = f"the relay tries again in {wait:.0f} s: {why}"
             tell([Event("failed", _intent_of(entry), reason=again, error=error, is_handled=True)])
 
-    def _park(self, entry: Taken, why: str) -> None:
+    def _park(self, entry: Taken, why: str, error: Exception | None = None) -> None:
         self.leases.park(entry, why)
         self.done["parked"] += 1
-        tell([Event("parked", _intent_of(entry), reason=why)])
+        tell([Event("parked", _intent_of(entry), reason=why, error=error)])
 
 
 def _intent_of(entry: Taken) -> Intent:
