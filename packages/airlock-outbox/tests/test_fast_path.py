@@ -16,6 +16,7 @@ from django.utils.translation import get_language
 from django.utils.translation import override as language
 
 import airlock
+from airlock.integrations.celery import AirlockTask
 from airlock.integrations.outbox._relay import Relay
 from airlock.integrations.outbox.models import Entry
 from own_brokers import Proxy
@@ -453,6 +454,44 @@ def test_override_is_called_with_the_language_that_was_active(app, published, ro
         airlock.enqueue(task, "what is active")
 
     assert published() == ["de Asia/Tokyo"]
+    assert rows() == []
+
+
+def publish_from_a_task(app, base):
+    """The ids that a message carries of the task which has enqueued it, and of the root of that."""
+    noting = app.task(note, base=base, name="noting")
+
+    @app.task(base=AirlockTask)
+    def process():
+        airlock.enqueue(noting, 1)
+
+    process.apply(task_id="processing").get()
+    Relay("default").step()
+    with app.connection_for_write() as broker:
+        message = broker.SimpleQueue(app.conf.task_default_queue).get(timeout=10)
+        message.ack()
+    return message.headers["parent_id"], message.headers["root_id"]
+
+
+@pytest.mark.parametrize("seconds", [60, 0], ids=["request", "relay"])
+@pytest.mark.usefixtures("published")
+def test_override_is_told_which_task_has_enqueued_it(app, outbox, rows, seconds):
+    class Locking(Task):
+        def apply_async(self, args, kwargs, **options):
+            return super().apply_async(args, kwargs, **options)
+
+    outbox(FAST_PATH_SECONDS=seconds)
+    assert publish_from_a_task(app, Locking) == ("processing", "processing")
+    assert rows() == []
+
+
+@pytest.mark.usefixtures("published")
+def test_override_is_given_no_options_that_it_does_not_take(app, rows):
+    class Strict(Task):
+        def apply_async(self, args, kwargs, task_id=None):
+            return super().apply_async(args, kwargs, task_id=task_id)
+
+    publish_from_a_task(app, Strict)
     assert rows() == []
 
 

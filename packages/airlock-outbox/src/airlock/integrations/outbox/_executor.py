@@ -69,7 +69,7 @@ class OutboxExecutor:
             kombu.exceptions.EncodeError: if its arguments cannot be serialised.
         """
         message = message_of(intent, self.inner)
-        record = Record(intent, message, payload_of(intent, self._name, message), fates)
+        record = Record(intent, message, payload_of(intent, self.inner, self._name, message), fates)
         record.wait_for(fates)
         return record
 

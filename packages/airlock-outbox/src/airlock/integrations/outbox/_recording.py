@@ -62,7 +62,7 @@ def message_of(intent: Intent, executor: Executor) -> Message | None:
     return executor.record(intent) if isinstance(executor, CeleryExecutor) else None
 
 
-def payload_of(intent: Intent, executor_name: str | None, message: Message | None) -> str:
+def payload_of(intent: Intent, executor: Executor, executor_name: str | None, message: Message | None) -> str:
     """Make the payload of an intent.
 
     Raises:
@@ -75,7 +75,7 @@ def payload_of(intent: Intent, executor_name: str | None, message: Message | Non
         "task": _name_of_task(intent),
         "args": list(intent.args),
         "kwargs": dict(intent.kwargs),
-        "options": dict(intent.dispatch_options),
+        "options": {**_parent_options(intent, executor), **intent.dispatch_options},
         "name": intent.name,
     }
     try:
@@ -85,6 +85,11 @@ def payload_of(intent: Intent, executor_name: str | None, message: Message | Non
             f"{intent.full_name} cannot be recorded, as its arguments or options are not JSON: {error}. "
             "Give it ids instead of objects."
         ) from error
+
+
+def _parent_options(intent: Intent, executor: Executor) -> dict[str, Any]:
+    # The call will be made in another thread, or process. There no task runs.
+    return executor.parent_options(intent) if isinstance(executor, CeleryExecutor) else {}
 
 
 @cache

@@ -38,6 +38,7 @@ from airlock.integrations.executors.celery._tasks import (
     is_plain,
     is_plain_canvas,
     overrides_apply_async,
+    takes_options,
     takes_retry_policy,
     task_of,
 )
@@ -168,6 +169,19 @@ class CeleryExecutor:
         """
         app = self._app_of(intent, is_plain)
         return None if app is None else record(app, self.app, self._to_publish(intent.task), intent)
+
+    def parent_options(self, intent: Intent, /) -> dict[str, Any]:
+        """Options that tell `apply_async` which task has enqueued an intent, for when that does not run any more.
+
+        Returns:
+            The `parent_id` and the `root_id` that Celery adds to what a running task publishes. Nothing, if no task
+            runs here, or for a canvas, or if an override takes no such options.
+        """
+        task = task_of(self._to_publish(intent.task))
+        parent = self.app.current_worker_task
+        if task is None or parent is None or not takes_options(task):
+            return {}
+        return {"parent_id": parent.request.id, "root_id": parent.request.root_id or parent.request.id}
 
     def _outcomes_of(self, intents: Sequence[Intent], app_of: Callable[[Intent], Celery | None]) -> list[Outcome]:
         outcomes: list[Outcome] = []

@@ -65,10 +65,11 @@ def takes_retry_policy(called: Any) -> bool:
     """Whether it can be told how to retry, without telling workers: a chord would put that into its messages."""
     parts = _published_of(called)
     given = [part.options for part in (called, *parts) if isinstance(part, Signature)]
-    return not any("retry_policy" in options for options in given) and all(map(_takes_options, parts))
+    return not any("retry_policy" in options for options in given) and all(map(takes_options, parts))
 
 
-def _takes_options(called: Any) -> bool:
+def takes_options(called: Any) -> bool:
+    """Whether `apply_async` takes any option that Celery has, or is Celery's own."""
     if (task := task_of(called)) is None:
         return type(called) is Signature
     code = getattr(inspect.unwrap(task.apply_async), "__code__", None)
