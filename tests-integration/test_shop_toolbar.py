@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -35,14 +37,19 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def shop(chromium: Any, start_process: Callable[..., Process]) -> Iterator[str]:
-    """The address of the shop."""
+def demo(start_process: Callable[..., Process]) -> Iterator[Process]:
     demo = start_process(sys.executable, str(DEMO), "serve", "--toolbar", ready="Ctrl-C")
+    yield demo
+    demo.stop()
+
+
+@pytest.fixture(scope="module")
+def shop(chromium: Any, demo: Process) -> Iterator[str]:
+    """The address of the shop."""
     served = re.search(r"http://[\d.:]+", demo.log)
     assert served
     yield served[0]
     chromium.get("about:blank")  # it asks for nothing more
-    demo.stop()
 
 
 @pytest.fixture
@@ -126,6 +133,14 @@ def test_one_look_at_the_first_page_answers_for_every_order_of_the_demo(chromium
         "discarded, because the run of the task ended with BusyError",
         "its process did not finish: the relay took it over and sent it",
     } <= set(whys)
+
+
+def test_the_command_that_the_demo_prints_answers_in_a_terminal(demo: Process) -> None:
+    printed = re.search(r"^  (env .* airlock_explain)$", demo.log, re.MULTILINE)
+    assert printed
+    said = subprocess.run([*shlex.split(printed[1]), "100"], capture_output=True, text=True, timeout=60, check=True)
+
+    assert "  dropped by a dry run\n    shop.tasks.send_confirmation\n" in said.stdout
 
 
 def switched_to_post(chromium: Any, toolbar: Any) -> Any:

@@ -109,6 +109,11 @@ def test_an_instrumentation_sees_the_same(instrumentation: str, broker: Broker) 
     assert all(traced in headers for headers, _ in together["messages"])
 
 
+@pytest.mark.parametrize("instrumentation", ["opentelemetry", "sentry"])
+def test_an_instrumentation_leaves_a_task_plain(instrumentation: str, broker: Broker) -> None:
+    assert run("third_party", broker.environment, "confirm_and_record", instrumentation) == [True, True]
+
+
 @pytest.mark.parametrize("count", [1, 3], ids=["one", "several"])
 @pytest.mark.parametrize("instrumentation", ["opentelemetry", "sentry"])
 def test_a_run_descends_from_the_span_around_its_enqueue(orders: Orders, instrumentation: str, count: int) -> None:

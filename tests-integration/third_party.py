@@ -193,6 +193,13 @@ def stable(seen: Any) -> Any:
     return json.loads(re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "uuid", text))
 
 
+def confirm_and_record(app: Celery, instrumentation: str) -> list[bool]:
+    """Whether the broker confirms a plain task, and whether its message can be kept."""
+    INSTRUMENTATIONS[instrumentation]()
+    intent = airlock.Intent(app.tasks["traced"], (42,))
+    return [celery_executor.confirms(intent), celery_executor.record(intent) is not None]
+
+
 def enqueue_in_spans(app: Celery, instrumentation: str, count: str) -> dict[str, Any]:
     """Enqueue each task in a span of its own, all of which have ended by the flush."""
     start_span, take_spans = INSTRUMENTATIONS[instrumentation]()
@@ -244,6 +251,6 @@ if "AIRLOCK_TEST_CELERY" in os.environ:
 if __name__ == "__main__":
     airlock.configure(executor=celery_executor)
     program, *arguments = sys.argv[1:]
-    programs = [compare, enqueue_in_spans, enqueue_in_transactions, call_intercepted]
+    programs = [compare, confirm_and_record, enqueue_in_spans, enqueue_in_transactions, call_intercepted]
     (chosen,) = [each for each in programs if each.__name__ == program]
     sys.stdout.write(json.dumps(chosen(app, *arguments)))

@@ -9,8 +9,11 @@ python demo.py serve    place the same orders, then leave the shop running for a
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,10 +48,17 @@ def main() -> int:
 
 
 def serve(shop: Shop) -> int:
+    # What another process needs to know to be one of this shop.
+    environment = [f"{name}={os.environ[name]}" for name in os.environ if name.startswith(("SHOP_", "DJANGO_SETTINGS"))]
+    command = [sys.executable, str(Path(__file__).with_name("manage.py")), "airlock_explain"]
     print(f"""
   {shop.address}/           what became of these orders, and of yours
   {shop.address}/checkout/  place an order, with any of the test cards
   {shop.address}/orders/    the orders in the database
+
+Why was no mail sent? In another terminal:
+
+  {shlex.join(["env", *environment, *command])}
 
 Press Ctrl-C to close the shop.""")
     while shop.web.is_running and shop.worker.is_running:

@@ -177,6 +177,22 @@ def test_three(marked):
     result.assert_outcomes(passed=4)
 
 
+def test_the_mark_is_about_the_fixtures_of_the_test_too(run):
+    result = run(
+        """
+@pytest.fixture
+def old_order():
+    order(1)
+
+
+@pytest.mark.airlock
+def test_one(old_order):
+    assert ran == []
+"""
+    )
+    result.assert_outcomes(passed=1)
+
+
 def test_a_wrong_mark_says_so(run):
     result = run(
         """

@@ -23,11 +23,11 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if isinstance(item, pytest.Function) and item.get_closest_marker("airlock"):
-            # A new list: items of one function share it.
-            item.fixturenames = [*item.fixturenames, "airlock_effects"]
+@pytest.fixture(autouse=True)
+def _airlock_mark(request: pytest.FixtureRequest) -> None:
+    """Have the mark come before the other fixtures of the test, so that nothing of theirs goes out."""
+    if request.node.get_closest_marker("airlock"):
+        request.getfixturevalue("airlock_effects")
 
 
 @pytest.fixture
