@@ -316,7 +316,7 @@ class Overriding(Task):
 
 @pytest.mark.parametrize("answers", [True, False])
 def test_override_is_not_waited_for_either(answers, app, arrived, hanging, rows):
-    app.conf.broker_transport_options = {"confirm_publish": True}  # else it is the relay's
+    app.conf.broker_transport_options |= {"confirm_publish": True}  # else it is the relay's
     hanging.answers.clear()
     task = app.task(note, base=Overriding, name="overriding")
     with airlock.scope(), atomic():
