@@ -392,7 +392,7 @@ class Counting(LocMemCache):
 @pytest.fixture
 def remembering(toolbar):
     """What was kept back is remembered."""
-    toolbar.settings.CACHES = {"default": {"BACKEND": f"{__name__}.Counting", "LOCATION": RUN}}
+    toolbar.settings.CACHES = {"default": {"BACKEND": f"{__name__}.Counting", "LOCATION": f"{RUN} toolbar"}}
     toolbar.settings.AIRLOCK = {"EXPLAIN": {}, "CAPTURE_ORIGIN": True}
     yield toolbar
     toolbar.settings.AIRLOCK = {}  # so that nobody listens any more
@@ -491,7 +491,7 @@ def test_says_that_the_cache_cannot_be_read(remembering):
 
     assert "The cache 'default' cannot be read. ConnectionError" in elsewhere(remembering, response)[1]
     assert remembering.rows(response)[0].events == ["enqueued", "dispatched"]
-    remembering.settings.CACHES = {"default": {"BACKEND": f"{__name__}.Counting", "LOCATION": RUN}}
+    remembering.settings.CACHES = {"default": {"BACKEND": f"{__name__}.Counting", "LOCATION": f"{RUN} toolbar"}}
 
 
 def test_says_that_the_setting_is_wrong(toolbar):
