@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from celery import Task, group
+from celery._state import set_default_app
 from django.db import connection
 from django.db.transaction import atomic
 from django.utils import timezone
@@ -492,6 +493,16 @@ def test_override_is_given_no_options_that_it_does_not_take(app, rows):
             return super().apply_async(args, kwargs, task_id=task_id)
 
     publish_from_a_task(app, Strict)
+    assert rows() == []
+
+
+def test_override_is_that_of_the_app_of_the_request(published, app, rows):
+    set_default_app(None)  # as in most projects: an app is current in the thread that has made it
+    task = app.task(note, base=Overriding, name="overriding")
+    with airlock.scope(), atomic():
+        airlock.enqueue(task, 1)
+
+    assert published() == [1]
     assert rows() == []
 
 

@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from celery.app import app_or_default
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connections, router, transaction
 from kombu.exceptions import OperationalError as BrokerError
@@ -27,6 +28,8 @@ from airlock.integrations.outbox._states import BROKER_FAILS, LEFT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from celery import Celery
 
     from airlock import Executor
     from airlock.ext import Fate, Outcome
@@ -166,7 +169,8 @@ class OutboxExecutor:
                 settlement.note_left(records, "FAST_PATH_SECONDS is 0")
             return
         publication = Publication(
-            partial(_outcomes_of, self.inner, records), lambda outcomes: _settle_late(records, outcomes)
+            partial(_outcomes_of, app_or_default(), self.inner, records),
+            lambda outcomes: _settle_late(records, outcomes),
         )
         settlement.give_away(records)  # to the thread, if this one is interrupted or cannot wait so long
         try:
@@ -220,8 +224,9 @@ def _is_written(intent: Intent) -> bool:
     return record is not None and record.alias is not None
 
 
-def _outcomes_of(executor: Executor, records: list[Record]) -> list[Outcome]:
+def _outcomes_of(app: Celery, executor: Executor, records: list[Record]) -> list[Outcome]:
     """Dispatch messages together, and calls one by one, up to the first that fails."""
+    app.set_current()  # of this thread: Celery has another one for each
     outcomes: list[Outcome] = []
     for has_message, together in groupby(records, lambda record: record.message is not None):
         if has_message:
