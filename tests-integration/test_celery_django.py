@@ -144,7 +144,7 @@ def place(boundary):
 
 
 notify.delay()
-for boundary, where in ((atomic(), "an open transaction"), (airlock.scope(), "a DjangoScope")):
+for boundary, where in ((atomic(), "an open transaction"), (airlock.scope(), "DjangoScope")):
     try:
         place(boundary)
     except EncodeError as error:
