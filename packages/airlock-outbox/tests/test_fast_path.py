@@ -428,6 +428,24 @@ def test_callable_that_cannot_reach_something_says_nothing_of_the_broker(add, lo
     assert "be_cut_off" in log.text
 
 
+def test_override_that_cannot_reach_something_says_nothing_of_the_broker(add, app, log, outbox, published, rows):
+    outbox(BREAKER_SECONDS=NEVER)
+
+    class Locking(Task):
+        def apply_async(self, *args, **options):
+            raise ConnectionResetError("no lock")
+
+    task = app.task(note, base=Locking, name="locking")
+    with airlock.scope(), atomic():
+        airlock.enqueue(task, 1)
+    with airlock.scope(), atomic():
+        airlock.enqueue(add, 2)
+
+    assert published() == [2]
+    assert [row.task for row in rows()] == ["locking"]
+    assert [record.getMessage().partition(" ")[0] for record in log.records] == ["locking"]
+
+
 def test_override_runs_in_the_context_of_its_intent(app, published, rows):
     asked_for = ContextVar("asked_for", default=None)
 

@@ -309,7 +309,8 @@ def _settle(records: list[Record], outcomes: list[Outcome], settlement: Settleme
         return
     number, error = outcomes.index(failure), _error_of(failure)
     settlement.note_dispatched(records[:number])
-    if isinstance(error, BrokerError | OSError):
+    is_message = records[number].message is not None
+    if isinstance(error, BrokerError) or (is_message and isinstance(error, OSError)):  # that of a call is its own
         breaker.failed(error)
         settlement.note_failed(records[number:], f"{BROKER_FAILS}: {breaker.why}")
     else:
