@@ -216,6 +216,15 @@ IMPORTS = "import airlock\nfrom shop.tasks import notify\n\n"
             "@receiver([post_save, request_finished])\ndef f(**_):\n    notify.delay(1)",
             "it receives `request_finished`",
         ),
+        ("def f():\n    notify.delay(1)\n\nThread(target=f).start()", "`f()` runs in a thread"),
+        (
+            "class A:\n    def f(self):\n        notify.delay(1)\n    def g(self):\n        pool.submit(self.f)",
+            "`f()` runs",
+        ),
+        (
+            "def g():\n    def f():\n        notify.delay(1)\n    threading.Timer(5, f).start()",
+            "`f()` runs in a thread",
+        ),
     ],
 )
 def test_what_is_called_in_no_scope_is_left(project, text, caller):
@@ -234,6 +243,8 @@ def test_what_is_called_in_no_scope_is_left(project, text, caller):
         "@worker_ready.connect\ndef f(**_):\n    with airlock.scope():\n        notify.delay(1)",
         "class Payment(Handler):\n    def on_success(self, order):\n        notify.delay(1)",
         "@receiver(post_save)\ndef f(**_):\n    notify.delay(1)",
+        "def f(a):\n    with airlock.scope():\n        notify.delay(1)\n\nThread(target=f).start()",
+        "def f(a):\n    notify.delay(1)\n\npool.submit(g, f)",
         "class Lamp:\n    def ready(self):\n        notify.delay(1)",
     ],
 )
@@ -254,6 +265,13 @@ def test_what_has_a_scope_or_may_have_one_is_rewritten(fixed, text):
         ("def f():\n    notify.delay(1)\n    sys.exit(1)", "a `raise` or the like follows"),
         ("def f(self):\n    notify.delay(1)\n    return self.retry()", "a `raise` or the like follows"),
         ("def f():\n    try: g()\n    finally:\n        notify.delay(1)", "it is in a `finally`"),
+        ("def f():\n    notify.delay(1)\n    return HttpResponse(status=402)", "a response with status 4xx"),
+        ("def f():\n    notify.delay(1)\n    return JsonResponse({}, status=500)", "a response with status 4xx"),
+        (
+            "def f():\n    notify.delay(1)\n    return Response(status=status.HTTP_404_NOT_FOUND)",
+            "a response with status",
+        ),
+        ("def f():\n    notify.delay(1)\n    return HttpResponseForbidden()", "a response with status 4xx"),
     ],
 )
 def test_what_would_be_discarded_for_sure_is_left(project, text, reason):
@@ -271,6 +289,8 @@ def test_what_would_be_discarded_for_sure_is_left(project, text, reason):
         "def f():\n    with airlock.detached():\n        notify.delay(1)\n    raise Http404",
         "def f():\n    if a:\n        notify.delay(1)\n        return 1\n    raise Http404",
         "def f():\n    notify.delay(1)\n    if a:\n        raise Http404",
+        "def f():\n    notify.delay(1)\n    return Response(status=status.HTTP_201_CREATED)",
+        "def f():\n    notify.delay(1)\n    if a:\n        return HttpResponseNotFound()",
     ],
 )
 def test_what_may_go_out_all_the_same_is_rewritten(fixed, text):

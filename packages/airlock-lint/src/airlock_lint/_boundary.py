@@ -24,6 +24,11 @@ _SIGNALS = re.compile(
     r"\b((?:after_task|before_task|beat|celeryd|on_after|task|worker)_\w+"
     r"|request_started|request_finished|got_request_exception)$"
 )
+#: A response of a view that `AirlockMiddleware` takes for a failure.
+_FAILED_RESPONSE = re.compile(
+    r"\bstatus(?:_code)?=(?:\w+\.)*(?:HTTP_)?[45]\d\d"
+    r"|\bHttpResponse(?:BadRequest|Forbidden|Gone|NotAllowed|NotFound|ServerError)\("
+)
 _OPENS_A_SCOPE = re.compile(r"\b(?:scope|scoped|detached|\w*Scope)\b")
 
 
@@ -59,9 +64,27 @@ def _check_caller(function: Function, tree: Tree) -> None:
             raise UnsafeError(f"Celery calls `{function.name}()` outside of the scope of a run")
         if function.name == "ready" and re.search(r"Config\b", bases):
             raise UnsafeError("`ready()` runs when Django starts, in no scope")
+    if any(_runs_in_thread(node, function.name) for node in ast.walk(tree.root)):
+        raise UnsafeError(f"`{function.name}()` runs in a thread, in no scope")
     for signal in _received(function, tree):
         if found := _SIGNALS.search(signal):
             raise UnsafeError(f"it receives `{found[1]}`, which is sent in no scope, or in one that fails")
+
+
+def _runs_in_thread(node: ast.AST, name: str) -> bool:
+    """Whether something gives a function to a thread of its own: `Thread(target=remind)`, `pool.submit(remind)`."""
+    match node:
+        case ast.Call(func=ast.Name(id="Thread" | "Timer") | ast.Attribute(attr="Thread" | "Timer")):
+            given = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg in ("target", "function"))]
+        case ast.Call(func=ast.Attribute(attr="submit"), args=[first, *_]):
+            given = [first]
+        case _:
+            return False
+    return any(isinstance(each, (ast.Name, ast.Attribute)) and _last_name(each) == name for each in given)
+
+
+def _last_name(node: ast.Name | ast.Attribute) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr
 
 
 def _received(function: Function, tree: Tree) -> Iterator[str]:
@@ -83,7 +106,7 @@ def _received(function: Function, tree: Tree) -> Iterator[str]:
 
 
 def _check_end(later: Later) -> None:
-    """Check that the call is not sure to be followed by an exception, which discards."""
+    """Check that the call is not sure to be followed by what discards: an exception, or a response that failed."""
     inside: ast.AST = later.call
     for around in later.tree.around(later.call):
         for block in ("body", "orelse", "finalbody"):
@@ -96,6 +119,11 @@ def _check_end(later: Later) -> None:
                 if _raises(each):
                     raise UnsafeError(
                         "a `raise` or the like follows, which discards; put it in `with airlock.detached():`"
+                    )
+                if isinstance(each, ast.Return) and _FAILED_RESPONSE.search(ast.unparse(each)):
+                    raise UnsafeError(
+                        "a response with status 4xx or 5xx follows, which discards; put it in "
+                        "`with airlock.detached():`"
                     )
                 if isinstance(each, (ast.Return, ast.Break, ast.Continue)):
                     return
