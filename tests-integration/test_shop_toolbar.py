@@ -86,6 +86,22 @@ def answers(toolbar: Any) -> dict[str, str]:
     }
 
 
+def test_one_look_at_the_first_page_answers_for_every_order_of_the_demo(chromium: Any, shop: str) -> None:
+    chromium.get(f"{shop}/")
+    toolbar = one(chromium, "#djDebugRoot").shadow_root
+    one(toolbar, "a.AirlockPanel").click()
+    whys = [each.text for each in every(toolbar, ".airlock-others .airlock-why")]
+
+    assert {
+        "dropped by a dry run",
+        "rolled back with the transaction on 'default'",
+        "discarded, because the response has the status 400",
+        "discarded, because the response has the status 500: ConnectionError was raised",
+        "discarded, because the run of the task ended with BusyError",
+        "its process did not finish: the relay took it over and sent it",
+    } <= set(whys)
+
+
 @pytest.mark.parametrize(
     ("fields", "answer"),
     [
@@ -117,22 +133,6 @@ def test_a_good_order_is_in_the_history(chromium: Any, order: Callable[..., Any]
         assert time.monotonic() < deadline
 
     assert found == dict.fromkeys(BOTH, "dispatched")
-
-
-def test_one_look_at_the_first_page_answers_for_every_order_of_the_demo(chromium: Any, shop: str) -> None:
-    chromium.get(f"{shop}/")
-    toolbar = one(chromium, "#djDebugRoot").shadow_root
-    one(toolbar, "a.AirlockPanel").click()
-    whys = [each.text for each in every(toolbar, ".airlock-others .airlock-why")]
-
-    assert {
-        "dropped by a dry run",
-        "rolled back with the transaction on 'default'",
-        "discarded, because the response has the status 400",
-        "discarded, because the response has the status 500: ConnectionError was raised",
-        "discarded, because the run of the task ended with BusyError",
-        "its process did not finish: the relay took it over and sent it",
-    } <= set(whys)
 
 
 def test_the_command_that_the_demo_prints_answers_in_a_terminal(demo: Process) -> None:
