@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from own_brokers import OwnRedis
-from processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from processes import Process
 
 ROOT = Path(__file__).parents[1]
 APPS = ROOT / "packages" / "airlock-queues" / "tests" / "apps"
@@ -44,23 +46,26 @@ def queue(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def python(queue: str, tmp_path: Path) -> Callable[..., list[str]]:
-    """A function that runs a module of Python in a project with an outbox, and returns what that prints."""
+def environment(queue: str, tmp_path: Path) -> Callable[[str], dict[str, str]]:
+    """A function that returns the environment of a project with an outbox, whose queue is on a certain Redis."""
+    return lambda redis: {
+        **os.environ,
+        "AIRLOCK_TEST_DATABASE": str(tmp_path / "queued.sqlite3"),
+        "AIRLOCK_TEST_EXECUTOR": QUEUES[queue][1],
+        "AIRLOCK_TEST_QUEUES": redis,
+        "DJANGO_SETTINGS_MODULE": "queued.settings",
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "tests-integration"), str(APPS)]),
+    }
+
+
+@pytest.fixture
+def python(environment: Callable[[str], dict[str, str]]) -> Callable[..., list[str]]:
+    """A function that runs a module of Python there, and returns what that prints."""
 
     def python(*arguments: str, redis: str) -> list[str]:
-        environment = {
-            **os.environ,
-            "AIRLOCK_TEST_DATABASE": str(tmp_path / "queued.sqlite3"),
-            "AIRLOCK_TEST_EXECUTOR": QUEUES[queue][1],
-            "AIRLOCK_TEST_QUEUES": redis,
-            "DJANGO_SETTINGS_MODULE": "queued.settings",
-            "PYTHONPATH": os.pathsep.join(
-                [str(ROOT / "tests-integration"), str(ROOT / "packages/airlock-queues/tests/apps")]
-            ),
-        }
         done = subprocess.run(
             [sys.executable, "-m", *arguments],
-            env=environment,
+            env=environment(redis),
             capture_output=True,
             text=True,
             check=False,
@@ -79,10 +84,25 @@ def test_job_has_the_id_of_its_intent(queue: str, redis: str, python: Callable[.
     assert python("queued.take", queue, redis=redis) == [intent]
 
 
-def test_relay_puts_onto_the_queue_what_could_not_be(queue: str, redis: str, python: Callable[..., list[str]]) -> None:
-    intent, left = python("queued.enqueue", QUEUES[queue][0], redis=f"redis://127.0.0.1:{free_port()}/0")
+def test_relay_waits_for_a_queue_that_is_away_and_parks_nothing(
+    queue: str,
+    python: Callable[..., list[str]],
+    environment: Callable[[str], dict[str, str]],
+    start_process: Callable[..., Process],
+    tmp_path: Path,
+) -> None:
+    server = OwnRedis(tmp_path)
+    intent, left = python("queued.enqueue", QUEUES[queue][0], redis=server.url)
     assert left == "1"
+    relay = start_process(
+        *(sys.executable, "-m", "django", "airlock_relay"), env=environment(server.url), ready="The broker is down: "
+    )
 
-    python("django", "airlock_relay", "--drain", redis=redis)
+    server.start()
+    deadline = time.monotonic() + 60
+    while not (taken := python("queued.take", queue, redis=server.url)):
+        assert time.monotonic() < deadline, relay.log
 
-    assert python("queued.take", queue, redis=redis) == [intent]
+    assert taken == [intent]
+    relay.stop()
+    server.stop()

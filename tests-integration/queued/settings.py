@@ -11,5 +11,6 @@ SILENCED_SYSTEM_CHECKS = ["airlock.W002"]  # it has no requests
 AIRLOCK = {
     "SCOPE": "airlock.integrations.outbox.OutboxScope",
     "EXECUTOR": os.environ["AIRLOCK_TEST_EXECUTOR"],
+    "OUTBOX": {"MAX_ATTEMPTS": 1},  # so an outage must not cost one
 }
 Q_CLUSTER = {"name": "queued", "redis": os.environ["AIRLOCK_TEST_QUEUES"], "timeout": 30, "retry": 60}

@@ -31,6 +31,9 @@ class PigeonExecutor:
             return [OutcomeUnknown(error)] * len(jobs)
         return [None] * len(jobs)
 
+    def why_down(self, error):
+        return str(error) if isinstance(error, ConnectionError) else None
+
     def _job_of(self, intent):
         options = {"id": intent.id, **intent.dispatch_options}
         kwargs = dict(intent.kwargs)

@@ -325,6 +325,52 @@ def test_a_broker_that_is_down_is_one_clear_error(lost_app: Celery) -> None:
     assert scope.undispatched_intents == intents
 
 
+@pytest.mark.parametrize("error", [None, OperationalError("lost"), ConnectionResetError("reset")])
+def test_a_broker_that_cannot_be_reached_is_down(lost_app: Celery, error: Exception | None) -> None:
+    why = CeleryExecutor(lost_app).why_down(error)
+
+    assert why is not None
+    assert why.startswith("amqp://guest:**@127.0.0.1:")
+    assert "refused" in why
+
+
+def test_whatever_fails_for_another_reason_does_not_ask_the_broker(lost_app: Celery) -> None:
+    assert CeleryExecutor(lost_app).why_down(ValueError("no")) is None
+
+
+@pytest.mark.parametrize("error", [None, OperationalError("too large"), FileNotFoundError("lock")])
+def test_a_broker_that_is_there_is_not_to_blame(redis_broker: Any, make_app: Any, error: Exception | None) -> None:
+    assert CeleryExecutor(make_app(redis_broker.celery)).why_down(error) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationalError("MISCONF Redis is configured to save RDB snapshots"),
+        OperationalError("command not allowed when used memory > 'maxmemory'."),
+    ],
+)
+def test_a_broker_that_refuses_everything_is_down(redis_broker: Any, make_app: Any, error: Exception) -> None:
+    why = CeleryExecutor(make_app(redis_broker.celery)).why_down(error)
+
+    assert why is not None
+    assert why.endswith(f": {error}")
+
+
+def test_what_is_no_task_runs_in_place_and_so_does_all_of_an_eager_app(make_app: Callable[..., Celery]) -> None:
+    app = make_app({})
+    eager_app = make_app({"task_always_eager": True})
+    executor = CeleryExecutor(app)
+    add, eager = app.task(name="sums.add")(nothing), eager_app.task(name="sums.eager")(nothing)
+
+    in_place = [executor.runs_in_place(airlock.Intent(task)) for task in (nothing, eager, eager.s())]
+    to_the_broker = [
+        executor.runs_in_place(airlock.Intent(task)) for task in (add, add.s(), add.s() | add.s(), "sums.add")
+    ]
+
+    assert (in_place, to_the_broker) == ([True] * 3, [False] * 4)
+
+
 def taking_a_number(number: int) -> None: ...
 
 

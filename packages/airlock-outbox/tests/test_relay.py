@@ -399,11 +399,11 @@ def test_broker_outage_costs_no_attempt(app, add, rows):
     app.conf.update(broker_url=f"redis://127.0.0.1:{free_port()}/0", task_publish_retry=False)
     leave(1, 2, task=add)
 
-    with pytest.raises(CommandError, match=r"^The broker at redis\S+ is down: "):
+    with pytest.raises(CommandError, match=r"^The broker is down: redis\S+: "):
         relay()
 
     assert [(entry.attempts, entry.lease) for entry in rows()] == [(0, None)] * 2
-    assert all(entry.error.startswith("left to the relay: the broker fails: Error 111 ") for entry in rows())
+    assert all(entry.error.startswith("left to the relay: the broker fails: redis://") for entry in rows())
     assert all(entry.due <= timezone.now() for entry in rows())
 
 

@@ -11,6 +11,7 @@ import pytest
 from django.core.management import call_command
 
 import airlock
+from processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -202,3 +203,38 @@ def test_policies_know_a_task_by_its_import_path(jobs: ModuleType, django_q_exec
         airlock.enqueue(jobs.last)
 
     assert [task["func"] for task in waiting()] == [jobs.last]
+
+
+@pytest.mark.parametrize("broker", ["orm", "redis"])
+def test_broker_that_is_away_is_down_and_nothing_else(
+    jobs: ModuleType, django_q_executor: Any, broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.db import connection
+    from django_q.brokers.redis_broker import Redis
+    from django_q.conf import Conf
+
+    intent = airlock.Intent(jobs.notify, ("hello",))
+    if broker == "orm":
+        monkeypatch.setitem(connection.settings_dict, "PORT", free_port())
+        connection.close()
+    else:
+        monkeypatch.setattr(Conf, "REDIS", f"redis://127.0.0.1:{free_port()}/0")
+        intent = airlock.Intent(jobs.notify, ("hello",), dispatch_options={"broker": Redis()})
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - each has its own
+        django_q_executor(intent)
+
+    assert django_q_executor.why_down(raised.value) == str(raised.value)
+    assert django_q_executor.why_down(ValueError("no")) is None
+    assert django_q_executor.why_down(None) is None
+
+
+def test_only_what_is_synchronous_runs_in_place(
+    jobs: ModuleType, django_q_executor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django_q.conf import Conf
+
+    now = airlock.Intent(jobs.notify, dispatch_options={"sync": True})
+    later = airlock.Intent(jobs.notify)
+    assert [django_q_executor.runs_in_place(intent) for intent in (now, later)] == [True, False]
+    monkeypatch.setattr(Conf, "SYNC", True)
+    assert django_q_executor.runs_in_place(later)

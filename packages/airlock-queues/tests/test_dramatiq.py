@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
+from dramatiq.brokers.rabbitmq import RabbitmqBroker
+from dramatiq.brokers.redis import RedisBroker
 
 import airlock
 from airlock.integrations.executors.dramatiq import dramatiq_executor
+from processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,3 +161,26 @@ def test_policies_know_an_actor_by_its_import_path(jobs: ModuleType, waiting: Ca
         airlock.enqueue(jobs.last)
 
     assert [message.actor_name for message in waiting()] == ["last"]
+
+
+@pytest.mark.parametrize("kind", ["redis", "rabbitmq"])
+def test_broker_that_is_away_is_down_and_nothing_else(kind: str) -> None:
+    broker: dramatiq.Broker = {
+        "redis": lambda: RedisBroker(url=f"redis://127.0.0.1:{free_port()}/0"),
+        "rabbitmq": lambda: RabbitmqBroker(url=f"amqp://127.0.0.1:{free_port()}"),
+    }[kind]()
+    actor = dramatiq.actor(taking_text, broker=broker)
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - each has its own
+        dramatiq_executor(airlock.Intent(actor, ("hello",)))
+
+    assert dramatiq_executor.why_down(raised.value) == str(raised.value)
+    assert dramatiq_executor.why_down(ConnectionError("of an actor")) is None
+    assert dramatiq_executor.why_down(None) is None
+
+
+def test_what_is_no_actor_runs_in_place(jobs: ModuleType) -> None:
+    assert dramatiq_executor.runs_in_place(airlock.Intent(taking_text))
+    assert not dramatiq_executor.runs_in_place(airlock.Intent(jobs.notify))
+
+
+def taking_text(text: str) -> None: ...

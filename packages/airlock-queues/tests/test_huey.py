@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import shutil
+import sqlite3
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from huey import FileHuey, MemoryHuey, RedisHuey, SqliteHuey
 from huey.exceptions import TaskTimeout
 
 import airlock
 from airlock.integrations.executors.huey import airlock_task, huey_executor
+from processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import ModuleType
 
     import redis
@@ -132,3 +138,35 @@ def test_policies_know_a_task_by_its_import_path(jobs: ModuleType) -> None:
         airlock.enqueue(jobs.last)
 
     assert [task.name for task in jobs.huey.pending()] == ["last"]
+
+
+@pytest.mark.parametrize("storage", ["redis", "sqlite", "file"])
+def test_storage_that_is_away_is_down_and_nothing_else(storage: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    huey: Any = {
+        "redis": lambda: RedisHuey(url=f"redis://127.0.0.1:{free_port()}/0"),
+        "sqlite": lambda: SqliteHuey(filename=str(tmp_path / "jobs"), timeout=0.01),
+        "file": lambda: FileHuey(path=str(tmp_path / "jobs")),
+    }[storage]()
+    task = huey.task()(taking_text)
+    with ExitStack() as stack:
+        if storage == "sqlite":
+            stack.enter_context(sqlite3.connect(tmp_path / "jobs")).execute("BEGIN EXCLUSIVE")
+        elif storage == "file":
+            shutil.rmtree(tmp_path / "jobs")
+        with pytest.raises(Exception) as raised:  # noqa: PT011 - each has its own
+            huey_executor(airlock.Intent(task, ("hello",)))
+
+    assert huey_executor.why_down(raised.value) == str(raised.value)
+    assert huey_executor.why_down(ValueError("no")) is None
+    assert huey_executor.why_down(None) is None
+
+
+def test_what_is_no_task_runs_in_place_and_so_does_an_immediate_huey(jobs: ModuleType) -> None:
+    immediate = MemoryHuey(immediate=True).task()(taking_text)
+
+    assert not huey_executor.runs_in_place(airlock.Intent(jobs.notify))
+    assert all(huey_executor.runs_in_place(airlock.Intent(task)) for task in (taking_text, immediate))
+
+
+def taking_text(text: str) -> None: ...

@@ -268,3 +268,22 @@ def test_policies_know_a_job_by_its_import_path(jobs: ModuleType) -> None:
         airlock.enqueue(jobs.last)
 
     assert [job.func_name for job in jobs.default.jobs] == ["rq_jobs.last"]
+
+
+def test_redis_that_is_away_is_down_and_nothing_else(jobs: ModuleType) -> None:
+    away = Queue(connection=redis.Redis(port=free_port(), retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0)))
+    executor = RQExecutor(away)
+    with pytest.raises(redis.ConnectionError) as raised:
+        executor(airlock.Intent(jobs.notify, ("hello",)))
+
+    assert "refused" in executor.why_down(raised.value)
+    assert executor.why_down(redis.TimeoutError("too slow")) == "too slow"
+    assert executor.why_down(redis.ResponseError("no list")) is None
+    assert executor.why_down(None) is None
+
+
+def test_only_what_is_not_asynchronous_runs_in_place(jobs: ModuleType) -> None:
+    executor = RQExecutor(jobs.default, Queue("now", connection=jobs.client, is_async=False))
+
+    assert not executor.runs_in_place(airlock.Intent(jobs.notify))
+    assert executor.runs_in_place(airlock.Intent(jobs.notify, dispatch_options={"queue": "now"}))

@@ -29,7 +29,7 @@ class Executor(Protocol):
     `OutcomeUnknown`, nobody can tell. What interrupts it, such as Ctrl-C, ends any flush.
 
     An executor that leaves intents to somebody else, and tells by itself of those that were dispatched, has an
-    attribute `tells_of_dispatched` that is true. And it may have five more methods:
+    attribute `tells_of_dispatched` that is true. And it may have seven more methods:
 
     - `accepts(task) -> bool`, asked at the `enqueue` call about a task that is not callable. Without it, only callables
       are taken.
@@ -42,6 +42,11 @@ class Executor(Protocol):
     - `dispatch_many(intents) -> Sequence[Outcome]`, for several intents at the cost of one. A flush calls it with all
       intents, in order, instead of calling the executor. It returns what became of each: `None` if it was carried out,
       the exception if it was not, and `OutcomeUnknown(exception)` if nobody can tell.
+    - `runs_in_place(intent) -> bool`: whether to carry it out is to run it, here and now. Otherwise it is handed to a
+      queue, which may be done in another thread.
+    - `why_down(error) -> str | None`, called with what it has raised, or with `None` to ask again: why its queue takes
+      nothing from anybody just now, in words. `None` if nothing is known against the queue: then the intent has failed.
+      Whoever keeps intents to try them again, such as the outbox, waits for a queue that is down.
 
     `dispatch_many` may return fewer outcomes than it got intents, but at least one: it has not begun with the others.
     It should stop at a failure, before it tries the next. The scope calls it again with the others, unless it stops

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 from celery.app import app_or_default
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connections, router, transaction
-from kombu.exceptions import OperationalError as BrokerError
 
-from airlock import Intent, OutcomeUnknown
+from airlock import Intent
 from airlock.ext import Event, dispatch_one, is_heard, refresh_fates, run_in_context, tell
-from airlock.integrations.executors.celery import CeleryExecutor
-from airlock.integrations.executors.sync import sync_executor
 from airlock.integrations.outbox import _holds, _table
 from airlock.integrations.outbox._fast_path import Publication, breaker, publish
+from airlock.integrations.outbox._outage import BrokerDownError, blame_broker, error_of, runs_in_place
 from airlock.integrations.outbox._pausing import paused_tasks
 from airlock.integrations.outbox._record import Record, may_have_entries, write
 from airlock.integrations.outbox._recording import message_of, name_of_executor, payload_of, read
@@ -140,13 +138,7 @@ class OutboxExecutor:
 
     def _runs_here(self, record: Record) -> bool:
         """Whether to dispatch it is to run it. That belongs in the thread of the request, and takes its time."""
-        task = record.intent.task
-        if record.message is not None:
-            return False
-        if isinstance(self.inner, CeleryExecutor):
-            app: Any = getattr(task, "app", None) or self.inner.app
-            return not self.inner.accepts(task) or app.conf.task_always_eager
-        return self.inner is sync_executor
+        return record.message is None and runs_in_place(self.inner, record.intent)
 
     def _ready(self, records: list[Record], settlement: Settlement) -> list[Record]:
         """Those to dispatch now. Whatever the relay publishes in a process of its own, RabbitMQ confirms."""
@@ -191,7 +183,7 @@ class OutboxExecutor:
         for record in records:
             outcome = _call(self.inner, record)
             if outcome is not None:
-                error = _error_of(outcome)
+                error = error_of(outcome)
                 if not isinstance(error, Exception) or isinstance(error, SoftTimeLimitExceeded):
                     raise error
                 _note_failure(record, error, settlement)
@@ -238,7 +230,7 @@ def _outcomes_of(app: Celery, executor: Executor, records: list[Record]) -> list
                     break
         if outcomes.count(None) < len(outcomes):
             break
-    return outcomes
+    return blame_broker(executor, [record.intent for record in records], outcomes)
 
 
 def _call(executor: Executor, record: Record) -> Outcome:
@@ -307,11 +299,10 @@ def _settle(records: list[Record], outcomes: list[Outcome], settlement: Settleme
         breaker.succeeded()
         settlement.note_dispatched(records)
         return
-    number, error = outcomes.index(failure), _error_of(failure)
+    number, error = outcomes.index(failure), error_of(failure)
     settlement.note_dispatched(records[:number])
-    is_message = records[number].message is not None
-    if isinstance(error, BrokerError) or (is_message and isinstance(error, OSError)):  # that of a call is its own
-        breaker.failed(error)
+    if isinstance(error, BrokerDownError):
+        breaker.failed(error.why)
         settlement.note_failed(records[number:], f"{BROKER_FAILS}: {breaker.why}")
     else:
         _note_failure(records[number], error, settlement)
@@ -320,10 +311,6 @@ def _settle(records: list[Record], outcomes: list[Outcome], settlement: Settleme
 def _settle_late(records: list[Record], outcomes: list[Outcome]) -> None:
     with Settlement(records) as settlement:
         _settle(records, outcomes, settlement)
-
-
-def _error_of(outcome: BaseException | OutcomeUnknown) -> BaseException:
-    return outcome.error if isinstance(outcome, OutcomeUnknown) else outcome
 
 
 def _note_failure(record: Record, error: BaseException, settlement: Settlement) -> None:

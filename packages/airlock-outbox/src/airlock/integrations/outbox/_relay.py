@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import InterfaceError, InternalError, OperationalError, connections, router
 from django.utils import timezone
-from kombu.exceptions import OperationalError as BrokerError
 
 from airlock import Intent, OutcomeUnknown
 from airlock.ext import Event, is_heard, tell
-from airlock.integrations.executors.celery import CeleryExecutor, Message
+from airlock.integrations.executors.celery import Message
 from airlock.integrations.outbox._fast_path import publish
 from airlock.integrations.outbox._leases import Leases, Taken
+from airlock.integrations.outbox._outage import BrokerDownError, blame_broker, broker_error, error_of
 from airlock.integrations.outbox._recording import UnreadablePayloadError, read
 from airlock.integrations.outbox._settings import options
 from airlock.integrations.outbox._states import BROKER_FAILS, LEFT
@@ -34,7 +34,6 @@ from airlock.integrations.outbox.models import Entry, InboxEntry
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from airlock import Executor
     from airlock.integrations.outbox._waking import Waker
 
 logger = logging.getLogger("airlock")
@@ -45,24 +44,6 @@ _SHORTEST_SLEEP = 0.02
 _PAUSES = 0.5, 30.0
 #: How often what nobody needs any more is deleted, in seconds.
 _HOUSEKEEPING = 3600
-#: How Redis refuses whatever it is given: its memory or its disk is full, it has just started, or is a replica.
-_REFUSALS = (
-    "command not allowed when used memory > 'maxmemory'",
-    "MISCONF ",
-    "Redis is loading the dataset in memory",
-    "write against a read only replica",
-    "NOREPLICAS ",
-    "CLUSTERDOWN ",
-)
-
-
-class BrokerDownError(Exception):
-    """The broker cannot be reached, or takes nothing from anybody."""
-
-    def __init__(self, executor: CeleryExecutor, error: object) -> None:
-        super().__init__(f"The broker at {executor.app.connection_for_write().as_uri()} is down: {error}")
-        self.executor = executor
-        self.why = str(error) or repr(error)
 
 
 class Work(NamedTuple):
@@ -132,23 +113,22 @@ class Relay:
                 batch = [item for item in batch if item.entry in ours]
             if not batch:
                 continue
-            outcomes = publish(batch[0].executor, [item.intent for item in batch])
+            executor, intents = batch[0].executor, [item.intent for item in batch]
+            outcomes = blame_broker(executor, intents, publish(executor, intents))
             work = batch[len(outcomes) :] + work
             self._delete([item.entry for item, outcome in zip(batch, outcomes, strict=False) if outcome is None])
             failed = [
-                (item, outcome.error if isinstance(outcome, OutcomeUnknown) else outcome)
-                for item, outcome in zip(batch, outcomes, strict=False)
-                if outcome is not None
+                (item, error_of(outcome)) for item, outcome in zip(batch, outcomes, strict=False) if outcome is not None
             ]
             # What fails together may be the fault of one. Next time each goes by itself.
             is_its_own = len(failed) == 1 or not any(isinstance(outcome, OutcomeUnknown) for outcome in outcomes)
             for item, error in failed:
                 if not isinstance(error, Exception):  # Ctrl-C, for example
                     raise error
-                if down := _why_broker_is_down(item.executor, error):
+                if isinstance(error, BrokerDownError):
                     untried = [*(item.entry for item, _ in failed), *(item.entry for item in work)]
-                    self.leases.give_back(untried, down.why)
-                    raise down
+                    self.leases.give_back(untried, error.why)
+                    raise error
                 self._put_off(item.entry, error, is_its_own)
 
     def _delete(self, entries: list[Taken]) -> None:
@@ -207,26 +187,6 @@ def _is_fresh_message(item: Work) -> bool:
 def _text_of(error: Exception) -> str:
     """What a traceback ends with."""
     return storable("".join(traceback.format_exception_only(error)).strip())
-
-
-def _why_broker_is_down(executor: Executor, error: Exception) -> BrokerDownError | None:
-    """Find out whether it is the broker that failed, and not what was to be published."""
-    if not isinstance(executor, CeleryExecutor) or not isinstance(error, (BrokerError, OSError)):
-        return None
-    refuses_all = any(refusal in str(error) for refusal in _REFUSALS)
-    if refuses_all or isinstance(error.__cause__, TimeoutError):  # as of a RabbitMQ that blocks publishers
-        return BrokerDownError(executor, error)
-    return broker_error(executor)
-
-
-def broker_error(executor: CeleryExecutor) -> BrokerDownError | None:
-    """Connect to the broker, each of its URLs once. Returns why that fails, if it does."""
-    try:
-        with executor.app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=max(len(connection.alt) - 1, 0), interval_start=0)
-    except Exception as error:
-        return BrokerDownError(executor, error)
-    return None
 
 
 def databases() -> list[str]:

@@ -31,6 +31,7 @@ from airlock import OutcomeUnknown
 from airlock.ext import dispatch_one, register_interruption, run_in_context
 from airlock.integrations.executors.celery._batches import OneByOne, is_on_rabbitmq, open_batch
 from airlock.integrations.executors.celery._message import Message, record
+from airlock.integrations.executors.celery._outage import why_down
 from airlock.integrations.executors.celery._tasks import (
     UNBATCHED,
     by_airlock,
@@ -147,6 +148,15 @@ class CeleryExecutor:
             return True
         is_ours = self._app_of(intent, is_plain) or self._app_of_canvas(intent)
         return is_ours is not None or bool(app.conf.broker_transport_options.get("confirm_publish"))
+
+    def runs_in_place(self, intent: Intent, /) -> bool:
+        """A callable that is no task, and whatever runs eagerly."""
+        called = self._to_publish(intent.task)
+        return called is None or bool((getattr(called, "app", None) or self.app).conf.task_always_eager)
+
+    def why_down(self, error: BaseException | None, /) -> str | None:
+        """Why the broker of the app takes nothing just now, if so: it is asked over the network."""
+        return why_down(self.app, error)
 
     @property
     def app(self) -> Celery:

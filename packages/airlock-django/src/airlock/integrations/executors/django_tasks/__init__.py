@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from airlock.integrations.executors.sync import sync_executor
 
 # isort: split
+from django.db import InterfaceError, OperationalError
+
 import airlock
 import airlock.integrations.django
 
@@ -26,22 +28,26 @@ __all__ = ["DjangoTasksExecutor", "airlock_task", "django_tasks_executor"]
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
-#: The classes of tasks, and what makes arguments JSON. A project may have tasks of both.
-_found: list[tuple[type, Callable[[Any], object]]] = []
+#: The classes of tasks, and of the backend that runs them at once, and what makes arguments JSON. A project may have
+#: tasks of both.
+_found: list[tuple[type, type, Callable[[Any], object]]] = []
 with suppress(ModuleNotFoundError):
+    from django_tasks.backends.immediate import ImmediateBackend as _BackportImmediateBackend
     from django_tasks.base import Task as _BackportTask
     from django_tasks.utils import normalize_json as _normalize_for_backport
 
-    _found.append((_BackportTask, _normalize_for_backport))
+    _found.append((_BackportTask, _BackportImmediateBackend, _normalize_for_backport))
 with suppress(ModuleNotFoundError):
     from django.tasks import Task as _Task
+    from django.tasks.backends.immediate import ImmediateBackend as _ImmediateBackend
     from django.utils.json import normalize_json as _normalize
 
-    _found.append((_Task, _normalize))
+    _found.append((_Task, _ImmediateBackend, _normalize))
 if not _found:
     raise ImportError("Django has tasks from version 6.0 on. For an older one, run: pip install django-tasks")
-_TASKS = tuple(task for task, _ in _found)
-normalize_json = _found[-1][1]
+_TASKS = tuple(task for task, _, _ in _found)
+_IMMEDIATE = tuple(backend for _, backend, _ in _found)
+normalize_json = _found[-1][2]
 
 
 class DjangoTasksExecutor:
@@ -76,6 +82,16 @@ class DjangoTasksExecutor:
             intent.task.using(**intent.dispatch_options).enqueue(*intent.args, **intent.kwargs)
         else:
             sync_executor(intent)
+
+    def runs_in_place(self, intent: Intent, /) -> bool:
+        """A callable that is no task, and what goes to the `ImmediateBackend`."""
+        if not self.accepts(intent.task):
+            return True
+        return isinstance(intent.task.using(**intent.dispatch_options).get_backend(), _IMMEDIATE)
+
+    def why_down(self, error: BaseException | None, /) -> str | None:
+        """An error of the connection to the database of a backend, or to its server."""
+        return str(error) if isinstance(error, (OSError, OperationalError, InterfaceError)) else None
 
     def __repr__(self) -> str:
         return "django_tasks_executor"

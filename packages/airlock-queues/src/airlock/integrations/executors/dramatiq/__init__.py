@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -11,6 +12,7 @@ from airlock.integrations.executors.sync import sync_executor
 
 # isort: split
 from dramatiq import Actor, Message
+from dramatiq.errors import ConnectionClosed, ConnectionFailed
 
 import airlock
 
@@ -22,6 +24,14 @@ __all__ = ["AirlockActor", "DramatiqExecutor", "dramatiq_executor"]
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
+#: What a broker raises that takes nothing from anybody: RabbitMQ's, or that of Redis.
+_OUTAGES: tuple[type[Exception], ...] = (ConnectionClosed, ConnectionFailed)
+with suppress(ModuleNotFoundError):
+    from redis.exceptions import ConnectionError as RedisConnectionError
+    from redis.exceptions import TimeoutError as RedisTimeoutError
+
+    _OUTAGES += (RedisConnectionError, RedisTimeoutError)
+
 
 class DramatiqExecutor:
     """Sends the intent's actor a message; the id of the intent becomes the id of the message.
@@ -30,8 +40,7 @@ class DramatiqExecutor:
     Dispatch options are those of `send_with_options`.
 
     Raises:
-        dramatiq.errors.ConnectionError: if the broker cannot be reached.
-        Exception: whatever else the broker, or a callable, raises.
+        Exception: whatever the broker, or a callable, raises.
     """
 
     def check(self, intent: Intent, /) -> None:
@@ -51,6 +60,14 @@ class DramatiqExecutor:
             intent.task.broker.enqueue(message, delay=delay)
         else:
             sync_executor(intent)
+
+    def runs_in_place(self, intent: Intent, /) -> bool:
+        """A callable that is no actor."""
+        return not isinstance(intent.task, Actor)
+
+    def why_down(self, error: BaseException | None, /) -> str | None:
+        """An error of the connection to the broker."""
+        return str(error) if isinstance(error, _OUTAGES) else None
 
     def __repr__(self) -> str:
         return "dramatiq_executor"

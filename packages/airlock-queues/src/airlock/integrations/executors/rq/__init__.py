@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import airlock.integrations.executors.sync
 
 # isort: split
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue, Retry
 from rq.job import Job
 from rq.timeouts import JobTimeoutException
@@ -102,6 +104,14 @@ class RQExecutor:
             except BaseException as error:
                 return [outcome or OutcomeUnknown(error) for outcome in outcomes]
         return outcomes
+
+    def runs_in_place(self, intent: Intent, /) -> bool:
+        """What goes to a queue with `is_async=False`."""
+        return not self._queue_and_options(intent)[0].is_async
+
+    def why_down(self, error: BaseException | None, /) -> str | None:
+        """An error of the connection to Redis."""
+        return str(error) if isinstance(error, (RedisConnectionError, RedisTimeoutError)) else None
 
     def _put(self, intent: Intent, pipeline: Any = None) -> None:
         queue, options = self._queue_and_options(intent)

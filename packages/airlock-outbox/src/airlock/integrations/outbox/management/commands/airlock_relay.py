@@ -13,7 +13,8 @@ from django.db import DatabaseError, connections
 from airlock import get_configuration
 from airlock.integrations.executors.celery import CeleryExecutor, celery_executor
 from airlock.integrations.outbox._checks import has_app
-from airlock.integrations.outbox._relay import BrokerDownError, Relay, broker_error, databases, drain, run
+from airlock.integrations.outbox._outage import BrokerDownError, broker_error
+from airlock.integrations.outbox._relay import Relay, databases, drain, run
 from airlock.integrations.outbox._waking import Waker
 
 if TYPE_CHECKING:
@@ -150,6 +151,5 @@ def _overdue(relays: list[Relay], max_age: float) -> Iterator[str]:
 
 
 def _missing_broker() -> Iterator[str]:
-    executor = get_configuration().executor or celery_executor
-    if isinstance(executor, CeleryExecutor) and (down := broker_error(executor)):
+    if down := broker_error(get_configuration().executor or celery_executor):
         yield str(down)

@@ -1,0 +1,152 @@
+"""A queue that is not Celery's, and that takes nothing from anybody for a while."""
+
+import threading
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db.transaction import atomic
+
+import airlock
+
+pytestmark = [
+    pytest.mark.usefixtures("database", "app"),
+    pytest.mark.django_db(transaction=True, databases=["default", "other"]),
+]
+
+NEVER = 3600
+
+
+class QueueError(Exception):
+    """How the queue fails when it is down, and how what is called in place may fail, too."""
+
+
+class Queue:
+    """Takes jobs, and calls in place what is no job."""
+
+    def __init__(self):
+        self.begin_anew()
+
+    def begin_anew(self):
+        self.is_down = False
+        self.asked = 0
+        self.taken = []
+        self.threads = []
+
+    def runs_in_place(self, intent):
+        return intent.task is not job
+
+    def why_down(self, error):
+        return f"{error}, and everybody else" if isinstance(error, QueueError) else None
+
+    def __call__(self, intent):
+        self.asked += 1
+        self.threads.append(threading.current_thread())
+        if self.runs_in_place(intent):
+            intent.task(*intent.args)
+        elif self.is_down:
+            raise QueueError("it refuses me")
+        elif intent.args == ("bad",):
+            raise ValueError("bad")
+        else:
+            self.taken.append(intent.args[0])
+
+
+class SilentQueue(Queue):
+    """Cannot even be asked."""
+
+    def why_down(self, error):
+        raise RuntimeError("no idea")
+
+
+def job(what):
+    raise AssertionError("nobody runs it")
+
+
+def call_something_else(what):
+    raise QueueError("that has nothing to do with the queue")
+
+
+queue, silent_queue = Queue(), SilentQueue()
+
+
+@pytest.fixture(autouse=True)
+def _empty_queues():
+    queue.begin_anew()
+    silent_queue.begin_anew()
+
+
+def enqueue(*whats, task=job, executor=queue):
+    with airlock.scope(executor=executor), atomic():
+        for what in whats:
+            airlock.enqueue(task, what)
+
+
+def relay():
+    call_command("airlock_relay", "--once", skip_checks=True)
+
+
+def test_request_leaves_it_to_the_relay_and_nobody_else_tries(log, outbox, rows):
+    outbox(BREAKER_SECONDS=NEVER)
+    queue.is_down = True
+    enqueue(1, 2)
+    enqueue(3)
+
+    assert queue.asked == 1
+    assert {row.error for row in rows()} == {"left to the relay: the broker fails: it refuses me, and everybody else"}
+    assert [record.levelname for record in log.records] == ["ERROR"]
+
+
+def test_outage_costs_no_attempt(outbox, rows):
+    queue.is_down = True
+    enqueue(1, 2)
+
+    for _ in range(3):
+        with pytest.raises(CommandError, match=r"^The broker is down: it refuses me, and everybody else$"):
+            relay()
+    assert [(row.attempts, row.lease) for row in rows()] == [(0, None)] * 2
+
+    queue.is_down = False
+    relay()
+    assert queue.taken == [1, 2]
+    assert rows() == []
+
+
+def test_what_fails_by_itself_costs_an_attempt_and_stops_nobody(log, outbox, rows):
+    outbox(FAST_PATH_SECONDS=0)
+    enqueue("bad", 1)
+
+    relay()
+
+    assert queue.taken == [1]
+    assert [(row.attempts, row.error) for row in rows()] == [(1, "ValueError: bad")]
+
+
+def test_what_runs_in_place_is_not_the_queue_whatever_it_raises(log, outbox, rows):
+    outbox(FAST_PATH_SECONDS=0)
+    enqueue("", task=call_something_else)
+    enqueue(1)
+
+    relay()
+
+    assert queue.taken == [1]
+    assert [row.attempts for row in rows()] == [1]
+
+
+def test_only_what_runs_in_place_stays_in_the_thread_of_the_request(log, rows):
+    enqueue("", task=call_something_else)
+    enqueue(1)
+
+    assert [thread is threading.current_thread() for thread in queue.threads] == [True, False]
+    assert queue.taken == [1]  # the broker is not blamed for the other
+    assert [row.error for row in rows()] == ["left to the relay: QueueError('that has nothing to do with the queue')"]
+
+
+def test_queue_that_cannot_be_asked_counts_as_there(log, outbox, rows):
+    outbox(FAST_PATH_SECONDS=0)
+    silent_queue.is_down = True
+    enqueue(1, executor=silent_queue)
+
+    relay()
+
+    assert [row.attempts for row in rows()] == [1]
+    assert "could not be asked whether its queue is down" in log.text
