@@ -51,11 +51,17 @@ class Queue:
             self.taken.append(intent.args[0])
 
 
-class SilentQueue(Queue):
+class SilentQueue:
     """Cannot even be asked."""
 
+    def runs_in_place(self, intent):
+        raise LookupError("no idea")
+
     def why_down(self, error):
-        raise RuntimeError("no idea")
+        raise LookupError("no idea")
+
+    def __call__(self, intent):
+        raise QueueError("it refuses me")
 
 
 def job(what):
@@ -70,9 +76,8 @@ queue, silent_queue = Queue(), SilentQueue()
 
 
 @pytest.fixture(autouse=True)
-def _empty_queues():
+def _empty_queue():
     queue.begin_anew()
-    silent_queue.begin_anew()
 
 
 def enqueue(*whats, task=job, executor=queue):
@@ -142,9 +147,8 @@ def test_only_what_runs_in_place_stays_in_the_thread_of_the_request(log, rows):
 
 
 def test_queue_that_cannot_be_asked_counts_as_there(log, outbox, rows):
-    outbox(FAST_PATH_SECONDS=0)
-    silent_queue.is_down = True
     enqueue(1, executor=silent_queue)
+    assert "failed and is left to the relay" in log.text
 
     relay()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airlock import OutcomeUnknown
@@ -48,7 +49,9 @@ def blame_broker(executor: Any, intents: Sequence[Intent], outcomes: list[Outcom
 
 def runs_in_place(executor: Any, intent: Intent) -> bool:
     """Whether an executor would run an intent, and not hand it to a queue."""
-    return hasattr(executor, "runs_in_place") and bool(executor.runs_in_place(intent))
+    with suppress(Exception):  # as when a queue is not there that an option names: the dispatch will say so
+        return hasattr(executor, "runs_in_place") and bool(executor.runs_in_place(intent))
+    return False
 
 
 def error_of(outcome: BaseException) -> BaseException:
