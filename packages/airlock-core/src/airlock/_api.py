@@ -142,7 +142,7 @@ def enqueue(
         carried = []
         for carrier in (*registered_carriers, *scope.carriers):
             if (manager := carrier()) is not None:
-                carried.append(manager)  # noqa: PERF401 - half as long as a comprehension, before Python 3.12
+                carried.append(manager)  # noqa: PERF401 - faster than a comprehension, before Python 3.12
         if carried:
             intent._details = given._replace(carried=tuple(carried))
     intent._context = copy_context()
