@@ -63,6 +63,18 @@ def test_only_what_has_failed_itself_says_how(told, rows):
     assert sorted(entry.error for entry in rows()) == ["", "left to the relay: ValueError('no')"]
 
 
+def test_what_has_failed_is_logged_with_the_facts(log, told):
+    with airlock.scope(), atomic():
+        airlock.enqueue(fail, _origin="checkout")
+
+    (record,) = log.records
+    stored = told[-1]
+    assert record.levelname == "ERROR"
+    assert "enqueued at checkout" in record.getMessage()
+    assert (record.airlock_event, record.intent_id, record.task) == ("stored", stored.intent.id, stored.intent.full_name)
+    assert (record.reason, record.origin, record.scope) == (stored.reason, "checkout", stored.scope)
+
+
 def test_a_paused_task_is_stored(add, told):
     call_command("airlock_outbox", "pause", add.name)
     with airlock.scope(), atomic():

@@ -325,6 +325,17 @@ def test_failure_is_put_off_and_those_behind_it_go_out(add, published, rows, log
     assert "is tried again in" in log.text
 
 
+def test_failed_attempt_is_logged_with_the_facts(rows, log):
+    on_call[1] = fail
+    leave(1)
+    relay()
+
+    record = log.records[-1]
+    assert (record.levelname, record.airlock_event, record.scope) == ("WARNING", "failed", "")
+    assert (record.intent_id, record.task) == (str(rows()[0].id), rows()[0].task)
+    assert record.reason.endswith("ValueError: no")
+
+
 @pytest.mark.parametrize(("attempts", "longest"), [(0, 1000), (1, 2000), (2, 3000), (3, 3000)])
 def test_backoff_grows_up_to_its_ceiling(outbox, rows, attempts, longest):
     outbox(BACKOFF_SECONDS=1000, MAX_BACKOFF_SECONDS=3000)

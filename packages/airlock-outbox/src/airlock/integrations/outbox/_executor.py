@@ -16,6 +16,7 @@ from airlock import Intent
 from airlock.ext import Event, dispatch_one, is_heard, refresh_fates, run_in_context, tell
 from airlock.integrations.outbox import _holds, _table
 from airlock.integrations.outbox._fast_path import Publication, breaker, publish
+from airlock.integrations.outbox._log import facts_of
 from airlock.integrations.outbox._outage import BrokerDownError, blame_broker, error_of, runs_in_place
 from airlock.integrations.outbox._pausing import paused_tasks
 from airlock.integrations.outbox._record import Record, may_have_entries, write
@@ -314,6 +315,13 @@ def _settle_late(records: list[Record], outcomes: list[Outcome]) -> None:
 
 
 def _note_failure(record: Record, error: BaseException, settlement: Settlement) -> None:
-    intent = record.intent
-    logger.error("%s (id %s) failed and is left to the relay", intent.name, intent.id, exc_info=error)
-    settlement.note_failed([record], repr(error))
+    intent, why = record.intent, repr(error)
+    logger.error(
+        "%s (id %s, enqueued at %s) failed and is left to the relay",
+        intent.name,
+        intent.id,
+        intent.origin or "unknown origin",
+        exc_info=error,
+        extra=facts_of(Event("stored", intent, record.scope, f"{LEFT}{why}")),
+    )
+    settlement.note_failed([record], why)

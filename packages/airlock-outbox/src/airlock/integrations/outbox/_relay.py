@@ -24,6 +24,7 @@ from airlock.ext import Event, is_heard, tell
 from airlock.integrations.executors.celery import Message
 from airlock.integrations.outbox._fast_path import publish
 from airlock.integrations.outbox._leases import Leases, Taken
+from airlock.integrations.outbox._log import facts_of
 from airlock.integrations.outbox._outage import BrokerDownError, blame_broker, broker_error, error_of
 from airlock.integrations.outbox._recording import UnreadablePayloadError, read
 from airlock.integrations.outbox._settings import options
@@ -146,12 +147,13 @@ class Relay:
         longest = min(options().max_backoff_seconds, options().backoff_seconds * 2 ** min(entry.attempts, 30))
         # Not all at once, whatever made them fail at once.
         wait = longest * random.uniform(0.5, 1)  # noqa: S311 - no secret
-        logger.warning("%s failed, and is tried again in %.0f s: %s", entry, wait, why)
+        again = f"the relay tries again in {wait:.0f} s: {why}"
+        event = Event("failed", _intent_of(entry), reason=again, error=error, is_handled=True)
+        logger.warning("%s failed, and is tried again in %.0f s: %s", entry, wait, why, extra=facts_of(event))
         self.leases.put_off(entry, wait, why, attempts=entry.attempts + is_its_own)
         self.done["put off"] += 1
         if is_heard():
-            again = f"the relay tries again in {wait:.0f} s: {why}"
-            tell([Event("failed", _intent_of(entry), reason=again, error=error, is_handled=True)])
+            tell([event])
 
     def _park(self, entry: Taken, why: str, error: Exception | None = None) -> None:
         self.leases.park(entry, why)
