@@ -598,9 +598,9 @@ def test_a_cache_that_cannot_be_read_is_an_error(remember, settings):
 BROKEN = {
     "no dictionary": (True, "airlock.E003", "dictionary"),
     "unknown key": ({"SIZE": 3}, "airlock.E001", "CACHE, SCOPES"),
-    "unknown cache": ({"CACHE": "none"}, "airlock.E003", "'default'"),
+    "unknown cache": ({"CACHE": "none"}, "airlock.E003", "Make it a dictionary whose CACHE is an alias"),
     "cache: a list": ({"CACHE": ["default"]}, "airlock.E003", "'default'"),
-    "no scopes": ({"SCOPES": 0}, "airlock.E003", "from 1 to 1000"),
+    "no scopes": ({"SCOPES": 0}, "airlock.E003", "Make it a dictionary whose SCOPES is a number from 1 to 1000"),
     "too many scopes": ({"SCOPES": 1001}, "airlock.E003", "from 1 to 1000"),
     "scopes: a word": ({"SCOPES": "all"}, "airlock.E003", "from 1 to 1000"),
     "scopes: true": ({"SCOPES": True}, "airlock.E003", "from 1 to 1000"),

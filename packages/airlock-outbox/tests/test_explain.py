@@ -133,13 +133,14 @@ def test_what_is_in_flight_for_the_first_time_is_only_counted(put):
     assert "  1 in flight: are being dispatched" in explain()
 
 
-def test_only_the_newest_are_named(put):
+@pytest.mark.parametrize(("arguments", "named"), [([], 10), (["3"], 3), (["50"], 12)])
+def test_as_many_of_the_newest_are_named_as_are_asked_for(put, arguments, named):
     now = timezone.now()
-    entries = [put(due=None, created=now + number * MINUTE) for number in range(7)]
+    entries = [put(due=None, created=now + number * MINUTE) for number in range(12)]
 
-    found = json.loads(explain("--json"))["outbox"]["default"]
-    assert [entry["id"] for entry in found["newest"]] == [str(entry.pk) for entry in entries[:1:-1]]
-    assert found["counts"]["parked"] == 7
+    found = json.loads(explain("--json", *arguments))["outbox"]["default"]
+    assert [entry["id"] for entry in found["newest"]] == [str(entry.pk) for entry in entries[::-1][:named]]
+    assert found["counts"]["parked"] == 12
 
 
 @pytest.mark.parametrize("name", ["add", "shop.add"])

@@ -57,7 +57,7 @@ def look(task: str | None = None, count: int = 10) -> Explanation:
 
     Args:
         task: the name of a task, simple or full, to know of it alone.
-        count: how many records, the newest of each kind.
+        count: how many records, the newest of each kind, and how many entries of the outbox, the newest of each state.
 
     Raises:
         ImproperlyConfigured: if the setting cannot be used.
@@ -65,7 +65,7 @@ def look(task: str | None = None, count: int = 10) -> Explanation:
     found = Explanation()
     _look_back(found, task, count)
     if apps.is_installed("airlock.integrations.outbox"):
-        _look_at_outbox(found, task)
+        _look_at_outbox(found, task, count)
     return found
 
 
@@ -88,11 +88,11 @@ def _look_back(found: Explanation, task: str | None, count: int) -> None:
         found.hints.append(_HOW_TO_SEE_WHERE)
 
 
-def _look_at_outbox(found: Explanation, task: str | None) -> None:
+def _look_at_outbox(found: Explanation, task: str | None, count: int) -> None:
     from airlock.integrations.outbox import kept_entries, status
 
     try:
-        kept = kept_entries(task)
+        kept = kept_entries(task, count)
         found.outbox = {alias: {"counts": status(alias).as_dict(), "newest": kept[alias]} for alias in kept}
     except DatabaseError as error:
         found.problems.append(

@@ -280,9 +280,9 @@ def _explain(given: Mapping[str, Any]) -> ExplainOptions | None:
     options = ExplainOptions(**{key.lower(): value for key, value in explain.items()})
     if options.cache not in list(settings.CACHES):  # whatever was given, a list too
         aliases = ", ".join(map(repr, settings.CACHES))
-        raise _wrong_kind("EXPLAIN", explain, f"CACHE one of the aliases in CACHES: {aliases}")
+        raise _wrong_kind("EXPLAIN", explain, f"a dictionary whose CACHE is an alias in CACHES: {aliases}")
     if type(options.scopes) is not int or not 1 <= options.scopes <= _MOST_SCOPES:
-        raise _wrong_kind("EXPLAIN", explain, f"SCOPES a number from 1 to {_MOST_SCOPES}")
+        raise _wrong_kind("EXPLAIN", explain, f"a dictionary whose SCOPES is a number from 1 to {_MOST_SCOPES}")
     return options
 
 
