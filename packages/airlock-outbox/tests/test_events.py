@@ -69,9 +69,10 @@ def test_what_has_failed_is_logged_with_the_facts(log, told):
 
     (record,) = log.records
     stored = told[-1]
+    intent = stored.intent
     assert record.levelname == "ERROR"
     assert "enqueued at checkout" in record.getMessage()
-    assert (record.airlock_event, record.intent_id, record.task) == ("stored", stored.intent.id, stored.intent.full_name)
+    assert (record.airlock_event, record.intent_id, record.task) == ("stored", intent.id, intent.full_name)
     assert (record.reason, record.origin, record.scope) == (stored.reason, "checkout", stored.scope)
 
 
