@@ -453,6 +453,14 @@ def test_another_process_explains_what_one_that_has_ended_kept_back(run):
     assert names(output) == ["builtins.float", "builtins.int"]
 
 
+def test_a_process_without_a_file_is_called_python(run):
+    run("discard(int)")
+
+    output = run("execute_from_command_line(sys.argv)", "airlock_explain", "--json")
+    (record,) = json.loads(output)["kept_back"]
+    assert record["process"].startswith("python, process ")
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_forked_process_remembers_for_itself(run):
     # One after the other: a cache in a database does not count two at the same moment.

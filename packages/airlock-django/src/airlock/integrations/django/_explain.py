@@ -147,6 +147,8 @@ def _why(event: Event) -> str:
 def _process() -> str:
     program = Path(sys.argv[0])
     words = [program.parent.name if program.name == "__main__.py" else program.name]
+    if words[0] in ("", "-", "-c"):  # at a prompt, from the standard input, from an argument
+        words = ["python"]
     if words[0] in ("manage.py", "django-admin"):
         words += [word for word in sys.argv[1:2] if not word.startswith("-")]
     return f"{' '.join(words)}, process {os.getpid()} on {socket.gethostname()}"
