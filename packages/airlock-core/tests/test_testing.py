@@ -475,6 +475,19 @@ def test_a_mixin_after_the_test_case_is_refused_as_it_would_do_nothing():
         class Tests(unittest.TestCase, EffectsMixin): ...
 
 
+def test_a_setup_that_does_not_call_that_of_the_mixin_is_told_so():
+    class Tests(EffectsMixin, unittest.TestCase):
+        def setUp(self):
+            pass
+
+        def test_one(self):
+            self.airlock_effects.assert_nothing_enqueued()
+
+    ((_, text),) = results_of(Tests).errors
+    assert "Tests collects no effects" in text
+    assert "begin that with super().setUp()" in text
+
+
 def test_a_test_case_may_run_its_effects(ran):
     class Tests(EffectsMixin, unittest.TestCase):
         airlock_run = True

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from airlock import _fates
 from airlock._api import get_current_scope
@@ -251,6 +251,18 @@ else:
     _TestCase = object
 
 
+class _NotCollected:
+    """What `airlock_effects` is before `setUp`, which sets it: an error that says so."""
+
+    def __get__(self, test: object, cls: type) -> Any:
+        if test is None:
+            return self
+        raise AttributeError(
+            f"{cls.__qualname__} collects no effects before EffectsMixin.setUp has run. "
+            "If it has a setUp of its own, begin that with super().setUp()."
+        )
+
+
 class EffectsMixin(_TestCase):
     """Gives each test of a `unittest.TestCase`, such as Django's, its `Effects`.
 
@@ -269,7 +281,7 @@ class EffectsMixin(_TestCase):
     airlock_run: bool = False
     #: What is to carry them out, instead.
     airlock_executor: Executor | None = None
-    airlock_effects: Effects
+    airlock_effects: Effects = cast("Effects", _NotCollected())
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
