@@ -558,6 +558,15 @@ def test_where_something_was_enqueued_is_asked_for_if_it_was_not_recorded(rememb
     assert 'AIRLOCK["CAPTURE_ORIGIN"] = True' in explain()
 
 
+@pytest.mark.parametrize("kind", ["parked", "skipped", "failed"])
+def test_what_a_relay_cannot_know_is_not_asked_for(remember, kind):
+    remember()
+    tell([Event(kind, airlock.Intent(int), reason="it had to be", is_handled=True)])
+    records(1)
+
+    assert "CAPTURE_ORIGIN" not in explain()
+
+
 def test_time_is_that_of_the_time_zone(remember, settings):
     remember()
     discard(int)

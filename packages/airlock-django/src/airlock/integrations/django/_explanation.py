@@ -84,7 +84,8 @@ def _look_back(found: Explanation, task: str | None, count: int) -> None:
     kind = None if found.kept_back else ring.kind_of_private_cache()
     if kind is not None:
         found.hints.append(_OTHER_PROCESS.format(ring.alias, kind))
-    if any(line["origin"] is None for record in found.kept_back for line in record["intents"]):
+    # What relays and skipped runs tell of is in no scope, and has no origin.
+    if any(line["origin"] is None for record in found.kept_back if record["scope"] for line in record["intents"]):
         found.hints.append(_HOW_TO_SEE_WHERE)
 
 
