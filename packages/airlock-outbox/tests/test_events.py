@@ -56,9 +56,9 @@ def test_only_what_has_failed_itself_says_how(told, rows):
     with airlock.scope(), atomic():
         airlock.enqueue(fail)
         airlock.enqueue(fail)
-    assert [event.reason for event in told if event.kind == "stored"] == [
-        "left to the relay: ValueError('no')",
-        "left to the relay: what went before it failed",
+    assert [(event.kind, event.reason, repr(event.error), event.is_handled) for event in told[2:]] == [
+        ("failed", "left to the relay: ValueError('no')", "ValueError('no')", True),
+        ("stored", "left to the relay: what went before it failed", "None", False),
     ]
     assert sorted(entry.error for entry in rows()) == ["", "left to the relay: ValueError('no')"]
 
@@ -68,12 +68,12 @@ def test_what_has_failed_is_logged_with_the_facts(log, told):
         airlock.enqueue(fail, _origin="checkout")
 
     (record,) = log.records
-    stored = told[-1]
-    intent = stored.intent
+    failed = told[-1]
+    intent = failed.intent
     assert record.levelname == "ERROR"
     assert "enqueued at checkout" in record.getMessage()
-    assert (record.airlock_event, record.intent_id, record.task) == ("stored", intent.id, intent.full_name)
-    assert (record.reason, record.origin, record.scope) == (stored.reason, "checkout", stored.scope)
+    assert (record.airlock_event, record.intent_id, record.task) == ("failed", intent.id, intent.full_name)
+    assert (record.reason, record.origin, record.scope) == (failed.reason, "checkout", failed.scope)
 
 
 def test_a_paused_task_is_stored(add, told):
@@ -123,7 +123,7 @@ def test_a_relay_tells_of_what_fails_and_of_what_it_parks(told, outbox, log):
         intent = airlock.enqueue(fail)
     while len(told) < 4:
         call_command("airlock_relay", "--drain")
-    assert kinds(told) == ["enqueued", "stored", "failed", "parked"]
+    assert kinds(told) == ["enqueued", "failed", "failed", "parked"]
     assert told[1].reason == "left to the relay: ValueError('no')"
     assert {event.intent.id for event in told} == {intent.id}
     assert told[2].reason.endswith("ValueError: no")

@@ -322,6 +322,6 @@ def _note_failure(record: Record, error: BaseException, settlement: Settlement) 
         intent.id,
         intent.origin or "unknown origin",
         exc_info=error,
-        extra=facts_of(Event("stored", intent, record.scope, f"{LEFT}{why}")),
+        extra=facts_of(Event("failed", intent, record.scope, f"{LEFT}{why}")),
     )
-    settlement.note_failed([record], why)
+    settlement.note_failed([record], why, error)

@@ -13,6 +13,7 @@ from airlock.integrations.outbox._states import LEFT
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from airlock.ext import Kind
     from airlock.integrations.outbox._record import Record
 
 
@@ -33,8 +34,8 @@ class Settlement:
         self._is_dispatched = dict.fromkeys(records, False)
         #: Why others were not, as far as that was noted.
         self._reasons: dict[Record, str] = {}
-        #: Those of them that have failed: their entries say why, too.
-        self._failed: set[Record] = set()
+        #: Those of them that have failed, and the error if it is their own: their entries say why, too.
+        self._failed: dict[Record, BaseException | None] = {}
         self._began = time_ns()
 
     def note_dispatched(self, records: Iterable[Record]) -> None:
@@ -46,9 +47,9 @@ class Settlement:
         for record in records:
             self._reasons.setdefault(record, why)
 
-    def note_failed(self, records: Iterable[Record], why: str) -> None:
-        """Say why these could not be dispatched, for `airlock_explain` too."""
-        self._failed.update(records)
+    def note_failed(self, records: Iterable[Record], why: str, error: BaseException | None = None) -> None:
+        """Say why these could not be dispatched, for `airlock_explain` too; with the error if it is their own fault."""
+        self._failed.update(dict.fromkeys(records, error))
         self.note_left(records, why)
 
     def give_away(self, records: Iterable[Record]) -> None:
@@ -79,9 +80,14 @@ class Settlement:
             _holds.finish(left, partial(_table.let_go, errors=errors))
         if is_heard():
             tell([Event("dispatched", record.intent, record.scope, began=self._began) for record in dispatched])
-            tell_of_stored(left)
+            tell_of_stored(left, self._failed)
 
 
-def tell_of_stored(reasons: Mapping[Record, str]) -> None:
-    """Tell that the database has these, and why they are left to the relay."""
-    tell([Event("stored", record.intent, record.scope, why) for record, why in reasons.items()])
+def tell_of_stored(reasons: Mapping[Record, str], failed: Mapping[Record, BaseException | None] | None = None) -> None:
+    """Tell that the database has these, and why they are left to the relay: because they have failed, for example."""
+    events = []
+    for record, why in reasons.items():
+        error = (failed or {}).get(record)
+        kind: Kind = "stored" if error is None else "failed"
+        events.append(Event(kind, record.intent, record.scope, why, error=error, is_handled=error is not None))
+    tell(events)
