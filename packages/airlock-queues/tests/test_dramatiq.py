@@ -10,13 +10,16 @@ import dramatiq
 import pytest
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.brokers.redis import RedisBroker
+from dramatiq.errors import ConnectionClosed
 
 import airlock
 from airlock.integrations.executors.dramatiq import dramatiq_executor
+from own_brokers import OwnRabbitMQ
 from processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import ModuleType
 
     import redis
@@ -176,6 +179,21 @@ def test_broker_that_is_away_is_down_and_nothing_else(kind: str) -> None:
     assert dramatiq_executor.why_down(raised.value) == str(raised.value)
     assert dramatiq_executor.why_down(ConnectionError("of an actor")) is None
     assert dramatiq_executor.why_down(None) is None
+
+
+def test_message_that_rabbitmq_refuses_is_no_outage(tmp_path: Path) -> None:
+    server = OwnRabbitMQ(tmp_path, "max_message_size = 1000\n")
+    server.start()
+    broker = RabbitmqBroker(url=server.url.removesuffix("//"), confirm_delivery=True)
+    actor = dramatiq.actor(taking_text, broker=broker)
+    try:
+        with pytest.raises(ConnectionClosed, match="larger than configured") as raised:
+            dramatiq_executor(airlock.Intent(actor, ("hello" * 1000,)))
+    finally:
+        broker.close()
+        server.stop()
+
+    assert dramatiq_executor.why_down(raised.value) is None
 
 
 def test_what_is_no_actor_runs_in_place(jobs: ModuleType) -> None:

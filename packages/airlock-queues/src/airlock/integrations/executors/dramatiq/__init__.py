@@ -32,6 +32,13 @@ with suppress(ModuleNotFoundError):
 
     _OUTAGES += (RedisConnectionError, RedisTimeoutError)
 
+#: What RabbitMQ says of one message, which Dramatiq calls a closed connection: it is too large, for example.
+_REFUSALS: tuple[type[Exception], ...] = ()
+with suppress(ModuleNotFoundError):
+    from pika.exceptions import ChannelClosedByBroker, NackError, UnroutableError  # type: ignore[import-untyped]
+
+    _REFUSALS = (ChannelClosedByBroker, NackError, UnroutableError)
+
 
 class DramatiqExecutor:
     """Sends the intent's actor a message; the id of the intent becomes the id of the message.
@@ -67,6 +74,8 @@ class DramatiqExecutor:
 
     def why_down(self, error: BaseException | None, /) -> str | None:
         """An error of the connection to the broker."""
+        if isinstance(error, ConnectionClosed) and isinstance(error.message, _REFUSALS):
+            return None
         return str(error) if isinstance(error, _OUTAGES) else None
 
     def __repr__(self) -> str:
