@@ -1,12 +1,15 @@
 """A queue that is not Celery's, and that takes nothing from anybody for a while."""
 
 import threading
+from contextlib import suppress
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.db.transaction import atomic
+from django.utils import timezone
 
 import airlock
+from airlock.integrations.outbox.models import Entry
 
 pytestmark = [
     pytest.mark.usefixtures("database", "app"),
@@ -43,7 +46,7 @@ class Queue:
         self.threads.append(threading.current_thread())
         if self.runs_in_place(intent):
             intent.task(*intent.args)
-        elif self.is_down:
+        elif self.is_down or intent.args == ("huge",):
             raise QueueError("it refuses me")
         elif intent.args == ("bad",):
             raise ValueError("bad")
@@ -124,6 +127,43 @@ def test_what_fails_by_itself_costs_an_attempt_and_stops_nobody(log, outbox, row
 
     assert queue.taken == [1]
     assert [(row.attempts, row.error) for row in rows()] == [(1, "ValueError: bad")]
+
+
+def test_what_the_queue_refuses_as_if_it_was_down_stops_nobody(outbox, rows):
+    outbox(FAST_PATH_SECONDS=0)
+    enqueue("huge", 1, 2)
+
+    relay()
+
+    assert sorted(queue.taken) == [1, 2]
+    (row,) = rows()
+    assert row.attempts == 0
+    assert row.error.endswith("QueueError: it refuses me")
+
+
+def test_what_the_queue_goes_on_to_refuse_is_parked_in_the_end(outbox, rows):
+    outbox(FAST_PATH_SECONDS=0, MAX_ATTEMPTS=1)
+    enqueue("huge", 1)
+    relay()
+    Entry.objects.update(due=timezone.now())  # for its next attempt
+    enqueue(2)
+
+    relay()
+
+    assert queue.taken == [1, 2]
+    assert [row.due for row in rows()] == [None]
+
+
+def test_several_that_the_queue_refuses_stop_nobody(outbox, rows):
+    outbox(FAST_PATH_SECONDS=0)
+    enqueue("huge", "huge", 1, 2)
+
+    for _ in range(30):
+        with suppress(CommandError):  # if it was the other one that it has tried
+            relay()
+
+    assert sorted(queue.taken) == [1, 2]
+    assert [row.due > timezone.now() for row in rows()] == [True, True]
 
 
 def test_what_runs_in_place_is_not_the_queue_whatever_it_raises(log, outbox, rows):

@@ -20,10 +20,12 @@ logger = logging.getLogger("airlock")
 class BrokerDownError(Exception):
     """The broker, or whatever the queue of an executor is, cannot be reached, or takes nothing from anybody."""
 
-    def __init__(self, executor: Any, why: str) -> None:
+    def __init__(self, executor: Any, why: str, error: BaseException | None = None) -> None:
         super().__init__(f"The broker is down: {why}")
         self.executor = executor
         self.why = why
+        #: What an entry has failed with.
+        self.error = error
 
 
 def broker_error(executor: Any, error: BaseException | None = None) -> BrokerDownError | None:
@@ -33,7 +35,7 @@ def broker_error(executor: Any, error: BaseException | None = None) -> BrokerDow
     except Exception:
         logger.exception("%r could not be asked whether its queue is down", executor)
         return None
-    return None if why is None else BrokerDownError(executor, why)
+    return None if why is None else BrokerDownError(executor, why, error)
 
 
 def blame_broker(executor: Any, intents: Sequence[Intent], outcomes: list[Outcome]) -> list[Outcome]:

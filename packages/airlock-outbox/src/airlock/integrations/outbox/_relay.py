@@ -24,7 +24,7 @@ from airlock.ext import Event, is_heard, tell
 from airlock.integrations.executors.celery import Message
 from airlock.integrations.outbox._fast_path import publish
 from airlock.integrations.outbox._leases import Leases, Taken
-from airlock.integrations.outbox._outage import BrokerDownError, blame_broker, broker_error, error_of
+from airlock.integrations.outbox._outage import BrokerDownError, blame_broker, broker_error, error_of, runs_in_place
 from airlock.integrations.outbox._recording import UnreadablePayloadError, read
 from airlock.integrations.outbox._settings import options
 from airlock.integrations.outbox._states import BROKER_FAILS, LEFT
@@ -122,14 +122,46 @@ class Relay:
             ]
             # What fails together may be the fault of one. Next time each goes by itself.
             is_its_own = len(failed) == 1 or not any(isinstance(outcome, OutcomeUnknown) for outcome in outcomes)
+            if failed and isinstance(down := failed[0][1], BrokerDownError):
+                others = [*(item for item, _ in failed[1:]), *work]
+                taken = self._have_another_taken(executor, others)
+                if taken is None:
+                    self.leases.give_back([item.entry for item in (failed[0][0], *others)], down.why)
+                    raise down
+                # The broker may have come back in between, so the first time costs no attempt.
+                is_its_own = failed[0][0].entry.failed_itself
+                failed = [
+                    (item, (down.error or down) if error is down else error)
+                    for item, error in failed
+                    if item is not taken
+                ]
+                work = [item for item in work if item is not taken]
             for item, error in failed:
                 if not isinstance(error, Exception):  # Ctrl-C, for example
                     raise error
-                if isinstance(error, BrokerDownError):
-                    untried = [*(item.entry for item, _ in failed), *(item.entry for item in work)]
-                    self.leases.give_back(untried, error.why)
-                    raise error
                 self._put_off(item.entry, error, is_its_own)
+
+    def _have_another_taken(self, executor: Any, others: list[Work]) -> Work | None:
+        """Try another entry when a queue seems to be down. It may be one entry that it cuts the connection for.
+
+        Any of them, and not the next: what it refuses often comes in a row.
+
+        Returns:
+            The one that the queue has taken; `None` if it is down as far as a relay can tell.
+        """
+        others = [item for item in others if item.executor is executor and not runs_in_place(executor, item.intent)]
+        if not others or broker_error(executor) is not None:
+            return None
+        other = random.choice(others)  # noqa: S311 - no secret
+        if not self.leases.renew([other.entry]):
+            return None
+        outcome = publish(executor, [other.intent])[0]
+        if outcome is None:
+            self._delete([other.entry])
+            return other
+        if not isinstance(error_of(outcome), Exception):
+            raise error_of(outcome)
+        return None
 
     def _delete(self, entries: list[Taken]) -> None:
         if entries:
