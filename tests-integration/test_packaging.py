@@ -260,7 +260,10 @@ INTEGRATION_MODULES = {
     "airlock-celery": ["celery/", "executors/celery/", "executors/_celery_batch.py"],
     "airlock-django": ["django/", "executors/django_tasks/"],
     "airlock-outbox": ["outbox/"],
-    "airlock-queues": [f"executors/{queue}/" for queue in ("django_q", "dramatiq", "huey", "rq")],
+    "airlock-queues": [
+        *(f"executors/{queue}/" for queue in ("django_q", "dramatiq", "huey", "rq")),
+        "executors/_redis_outage.py",
+    ],
     "airlock-all": [],
     "airlock-lint": [],
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import django
 import pytest
+import redis
 from django.core.management import call_command
 
 import airlock
@@ -16,8 +17,6 @@ from processes import free_port
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
-
-    import redis
 
 
 @pytest.fixture(scope="session")
@@ -226,6 +225,21 @@ def test_broker_that_is_away_is_down_and_nothing_else(
     assert django_q_executor.why_down(raised.value) == str(raised.value)
     assert django_q_executor.why_down(ValueError("no")) is None
     assert django_q_executor.why_down(None) is None
+
+
+@pytest.mark.usefixtures("full_redis")
+def test_redis_that_is_full_is_down(
+    jobs: ModuleType, django_q_executor: Any, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django_q.brokers.redis_broker import Redis
+    from django_q.conf import Conf
+
+    monkeypatch.setattr(Conf, "REDIS", address)
+    with pytest.raises(redis.RedisError) as raised:
+        django_q_executor(airlock.Intent(jobs.notify, ("hello",), dispatch_options={"broker": Redis()}))
+
+    assert django_q_executor.why_down(raised.value) == str(raised.value)
+    assert django_q_executor.why_down(redis.ResponseError("no list")) is None
 
 
 def test_only_what_is_synchronous_runs_in_place(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
+import redis
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from types import ModuleType
-
-    import redis
 
 
 @pytest.fixture
@@ -179,6 +178,15 @@ def test_broker_that_is_away_is_down_and_nothing_else(kind: str) -> None:
     assert dramatiq_executor.why_down(raised.value) == str(raised.value)
     assert dramatiq_executor.why_down(ConnectionError("of an actor")) is None
     assert dramatiq_executor.why_down(None) is None
+
+
+@pytest.mark.usefixtures("full_redis")
+def test_redis_that_is_full_is_down(jobs: ModuleType) -> None:
+    with pytest.raises(redis.RedisError) as raised:
+        dramatiq_executor(airlock.Intent(jobs.notify, ("hello",)))
+
+    assert dramatiq_executor.why_down(raised.value) == str(raised.value)
+    assert dramatiq_executor.why_down(redis.ResponseError("no list")) is None
 
 
 def test_message_that_rabbitmq_refuses_is_no_outage(tmp_path: Path) -> None:

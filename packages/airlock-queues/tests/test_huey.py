@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 from huey import FileHuey, MemoryHuey, RedisHuey, SqliteHuey
 from huey.exceptions import TaskTimeout
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from types import ModuleType
-
-    import redis
 
 
 @pytest.fixture
@@ -160,6 +159,15 @@ def test_storage_that_is_away_is_down_and_nothing_else(storage: str, tmp_path: P
     assert huey_executor.why_down(raised.value) == str(raised.value)
     assert huey_executor.why_down(ValueError("no")) is None
     assert huey_executor.why_down(None) is None
+
+
+@pytest.mark.usefixtures("full_redis")
+def test_redis_that_is_full_is_down(jobs: ModuleType) -> None:
+    with pytest.raises(redis.RedisError) as raised:
+        huey_executor(airlock.Intent(jobs.notify, ("hello",)))
+
+    assert huey_executor.why_down(raised.value) == str(raised.value)
+    assert huey_executor.why_down(redis.ResponseError("no list")) is None
 
 
 def test_what_is_no_task_runs_in_place_and_so_does_an_immediate_huey(jobs: ModuleType) -> None:

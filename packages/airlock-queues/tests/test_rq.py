@@ -282,6 +282,15 @@ def test_redis_that_is_away_is_down_and_nothing_else(jobs: ModuleType) -> None:
     assert executor.why_down(None) is None
 
 
+@pytest.mark.usefixtures("full_redis")
+def test_redis_that_is_full_is_down(jobs: ModuleType) -> None:
+    with pytest.raises(redis.RedisError) as raised:
+        jobs.executor(airlock.Intent(jobs.notify, ("hello",)))
+
+    assert jobs.executor.why_down(raised.value) == str(raised.value)
+    assert jobs.executor.why_down(redis.ResponseError("no list")) is None
+
+
 def test_only_what_is_not_asynchronous_runs_in_place(jobs: ModuleType) -> None:
     executor = RQExecutor(jobs.default, Queue("now", connection=jobs.client, is_async=False))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import inspect
 import pickle
-from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -23,6 +22,7 @@ from django_q.signals import pre_enqueue  # type: ignore[import-untyped]
 from django_q.tasks import async_task  # type: ignore[import-untyped]
 
 import airlock
+from airlock.integrations.executors._redis_outage import is_redis_outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,13 +38,8 @@ _R = TypeVar("_R")
 OPTIONS = {"ack_failure", "broker", "cached", "chain", "cluster", "group", "hook", "iter_cached", "iter_count", "save"}
 OPTIONS |= {"sync", "task_name", "timeout"}
 
-#: What a broker raises that takes nothing from anybody: the ORM, or Redis.
-_OUTAGES: tuple[type[Exception], ...] = (OSError, OperationalError, InterfaceError)
-with suppress(ModuleNotFoundError):
-    from redis.exceptions import ConnectionError as RedisConnectionError
-    from redis.exceptions import TimeoutError as RedisTimeoutError
-
-    _OUTAGES += (RedisConnectionError, RedisTimeoutError)
+#: What a broker raises that takes nothing from anybody, if it is not Redis: the ORM.
+_OUTAGES = (OSError, OperationalError, InterfaceError)
 
 _id_to_give: ContextVar[str | None] = ContextVar("airlock_django_q_id", default=None)
 
@@ -89,8 +84,8 @@ class DjangoQExecutor:
         return bool(intent.dispatch_options.get("sync", Conf.SYNC))
 
     def why_down(self, error: BaseException | None, /) -> str | None:
-        """An error of the connection to the broker."""
-        return str(error) if isinstance(error, _OUTAGES) else None
+        """An error of the connection to the broker, or a Redis that refuses whatever it is given."""
+        return str(error) if isinstance(error, _OUTAGES) or is_redis_outage(error) else None
 
     def __repr__(self) -> str:
         return "django_q_executor"

@@ -15,6 +15,7 @@ from dramatiq import Actor, Message
 from dramatiq.errors import ConnectionClosed, ConnectionFailed
 
 import airlock
+from airlock.integrations.executors._redis_outage import is_redis_outage
 
 if TYPE_CHECKING:
     from airlock import Intent
@@ -24,13 +25,8 @@ __all__ = ["AirlockActor", "DramatiqExecutor", "dramatiq_executor"]
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-#: What a broker raises that takes nothing from anybody: RabbitMQ's, or that of Redis.
-_OUTAGES: tuple[type[Exception], ...] = (ConnectionClosed, ConnectionFailed)
-with suppress(ModuleNotFoundError):
-    from redis.exceptions import ConnectionError as RedisConnectionError
-    from redis.exceptions import TimeoutError as RedisTimeoutError
-
-    _OUTAGES += (RedisConnectionError, RedisTimeoutError)
+#: What a broker raises that cannot be reached.
+_OUTAGES = (ConnectionClosed, ConnectionFailed)
 
 #: What RabbitMQ says of one message, which Dramatiq calls a closed connection: it is too large, for example.
 _REFUSALS: tuple[type[Exception], ...] = ()
@@ -73,10 +69,10 @@ class DramatiqExecutor:
         return not isinstance(intent.task, Actor)
 
     def why_down(self, error: BaseException | None, /) -> str | None:
-        """An error of the connection to the broker."""
+        """An error of the connection to the broker, or a Redis that refuses whatever it is given."""
         if isinstance(error, ConnectionClosed) and isinstance(error.message, _REFUSALS):
             return None
-        return str(error) if isinstance(error, _OUTAGES) else None
+        return str(error) if isinstance(error, _OUTAGES) or is_redis_outage(error) else None
 
     def __repr__(self) -> str:
         return "dramatiq_executor"

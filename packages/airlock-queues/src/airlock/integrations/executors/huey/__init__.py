@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import sqlite3
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 # First of our modules, as it tells Airlock from other projects, and says so.
@@ -17,6 +16,7 @@ from huey.exceptions import TaskTimeout  # type: ignore[import-untyped]
 
 import airlock
 from airlock.ext import register_interruption
+from airlock.integrations.executors._redis_outage import is_redis_outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,13 +28,8 @@ __all__ = ["HueyExecutor", "airlock_task", "huey_executor"]
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-#: What a storage raises that takes nothing from anybody: a file, SQLite, or Redis.
-_OUTAGES: tuple[type[Exception], ...] = (OSError, sqlite3.OperationalError)
-with suppress(ModuleNotFoundError):
-    from redis.exceptions import ConnectionError as RedisConnectionError
-    from redis.exceptions import TimeoutError as RedisTimeoutError
-
-    _OUTAGES += (RedisConnectionError, RedisTimeoutError)
+#: What a storage raises that takes nothing from anybody, if it is not Redis: a file, or SQLite.
+_OUTAGES = (OSError, sqlite3.OperationalError)
 
 register_interruption(TaskTimeout)
 
@@ -77,8 +72,8 @@ class HueyExecutor:
         return not isinstance(intent.task, TaskWrapper) or bool(intent.task.huey.immediate)
 
     def why_down(self, error: BaseException | None, /) -> str | None:
-        """An error of the storage, or of the connection to it."""
-        return str(error) if isinstance(error, _OUTAGES) else None
+        """An error of the storage, or of the connection to it, or a Redis that refuses whatever it is given."""
+        return str(error) if isinstance(error, _OUTAGES) or is_redis_outage(error) else None
 
     def __repr__(self) -> str:
         return "huey_executor"

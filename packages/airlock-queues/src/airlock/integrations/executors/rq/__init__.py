@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import airlock.integrations.executors.sync
 
 # isort: split
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue, Retry
 from rq.job import Job
 from rq.timeouts import JobTimeoutException
@@ -20,6 +18,7 @@ from rq.timeouts import JobTimeoutException
 import airlock
 from airlock import OutcomeUnknown
 from airlock.ext import dispatch_one, register_interruption, run_in_context
+from airlock.integrations.executors._redis_outage import is_redis_outage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,8 +109,8 @@ class RQExecutor:
         return not self._queue_and_options(intent)[0].is_async
 
     def why_down(self, error: BaseException | None, /) -> str | None:
-        """An error of the connection to Redis."""
-        return str(error) if isinstance(error, (RedisConnectionError, RedisTimeoutError)) else None
+        """Redis is away, or refuses whatever it is given."""
+        return str(error) if is_redis_outage(error) else None
 
     def _put(self, intent: Intent, pipeline: Any = None) -> None:
         queue, options = self._queue_and_options(intent)
