@@ -1,7 +1,7 @@
 """A queue that is not Celery's, and that takes nothing from anybody for a while."""
 
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -175,6 +175,23 @@ def test_what_runs_in_place_is_not_the_queue_whatever_it_raises(log, outbox, row
 
     assert queue.taken == [1]
     assert [row.attempts for row in rows()] == [1]
+
+
+def test_carrier_that_fails_is_not_the_queue_whatever_it_raises(log, outbox, rows):
+    outbox(BREAKER_SECONDS=NEVER)
+
+    @contextmanager
+    def fail():
+        raise QueueError("no tenant")
+        yield
+
+    airlock.configure(carriers=[fail])
+    enqueue(1)
+    airlock.configure(carriers=[])
+    enqueue(2)
+
+    assert queue.taken == [2]
+    assert [row.error for row in rows()] == ["left to the relay: QueueError('no tenant')"]
 
 
 def test_only_what_runs_in_place_stays_in_the_thread_of_the_request(log, rows):
