@@ -257,7 +257,7 @@ only_uv = pytest.mark.parametrize("empty", ["uv"], indirect=True)
 #: What each has in `airlock/integrations`, where none may have an `__init__.py` that the others would lack.
 INTEGRATION_MODULES = {
     "airlock-core": ["executors/sync/", "otel.py", "sentry.py"],
-    "airlock-celery": ["celery/", "executors/celery/", "executors/_celery_batch.py"],
+    "airlock-celery": ["celery/", "executors/celery/"],
     "airlock-django": ["django/", "executors/django_tasks/"],
     "airlock-outbox": ["outbox/"],
     "airlock-queues": [f"executors/{queue}/" for queue in ("django_q", "dramatiq", "huey", "rq")],

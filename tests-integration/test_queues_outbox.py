@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import redis
 
 from own_brokers import OwnRedis
 
@@ -31,7 +32,7 @@ QUEUES = {
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a Redis of our own."""
     server = OwnRedis(tmp_path_factory.mktemp("redis"))
     server.start()
@@ -77,11 +78,28 @@ def python(environment: Callable[[str], dict[str, str]]) -> Callable[..., list[s
     return python
 
 
-def test_job_has_the_id_of_its_intent(queue: str, redis: str, python: Callable[..., list[str]]) -> None:
-    intent, left = python("queued.enqueue", QUEUES[queue][0], redis=redis)
+def test_job_has_the_id_of_its_intent(queue: str, address: str, python: Callable[..., list[str]]) -> None:
+    intent, left = python("queued.enqueue", QUEUES[queue][0], redis=address)
 
     assert left == "0"
-    assert python("queued.take", queue, redis=redis) == [intent]
+    assert python("queued.take", queue, redis=address) == [intent]
+
+
+@pytest.mark.parametrize("queue", ["huey", "dramatiq"], indirect=True)  # the others make a small job of it
+def test_job_that_redis_cuts_the_connection_for_stops_no_other(
+    queue: str, python: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    server = OwnRedis(tmp_path)
+    server.start()
+    with redis.Redis.from_url(server.url) as client:
+        client.config_set("proto-max-bulk-len", "1mb")
+    intent, left = python("queued.enqueue", QUEUES[queue][0], "3000000", redis=server.url)
+    assert left == "2"
+
+    python("django", "airlock_relay", "--drain", redis=server.url)
+
+    assert python("queued.take", queue, redis=server.url) == [intent]
+    server.stop()
 
 
 def test_relay_waits_for_a_queue_that_is_away_and_parks_nothing(

@@ -31,8 +31,12 @@ class PigeonExecutor:
             return [OutcomeUnknown(error)] * len(jobs)
         return [None] * len(jobs)
 
-    def why_down(self, error):
-        return str(error) if isinstance(error, ConnectionError) else None
+    def why_down(self, intent, error):
+        try:
+            self._loft.put([])
+        except ConnectionError as away:
+            return str(away)
+        return None
 
     def _job_of(self, intent):
         options = {"id": intent.id, **intent.dispatch_options}

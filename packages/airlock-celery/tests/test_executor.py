@@ -327,20 +327,27 @@ def test_a_broker_that_is_down_is_one_clear_error(lost_app: Celery) -> None:
 
 @pytest.mark.parametrize("error", [None, OperationalError("lost"), ConnectionResetError("reset")])
 def test_a_broker_that_cannot_be_reached_is_down(lost_app: Celery, error: Exception | None) -> None:
-    why = CeleryExecutor(lost_app).why_down(error)
+    why = CeleryExecutor(lost_app).why_down(airlock.Intent(nothing), error)
 
     assert why is not None
     assert why.startswith("amqp://guest:**@127.0.0.1:")
     assert "refused" in why
 
 
+def test_it_is_the_broker_of_the_app_of_the_task_that_is_asked(lost_app: Celery, app: Celery) -> None:
+    lost, add = (each.task(name="sums.add")(nothing) for each in (lost_app, app))
+
+    assert celery_executor.why_down(airlock.Intent(lost.s() | lost.s()), None) is not None
+    assert celery_executor.why_down(airlock.Intent(add), None) is None
+
+
 def test_whatever_fails_for_another_reason_does_not_ask_the_broker(lost_app: Celery) -> None:
-    assert CeleryExecutor(lost_app).why_down(ValueError("no")) is None
+    assert CeleryExecutor(lost_app).why_down(airlock.Intent(nothing), ValueError("no")) is None
 
 
 @pytest.mark.parametrize("error", [None, OperationalError("too large"), FileNotFoundError("lock")])
 def test_a_broker_that_is_there_is_not_to_blame(redis_broker: Any, make_app: Any, error: Exception | None) -> None:
-    assert CeleryExecutor(make_app(redis_broker.celery)).why_down(error) is None
+    assert CeleryExecutor(make_app(redis_broker.celery)).why_down(airlock.Intent(nothing), error) is None
 
 
 @pytest.mark.parametrize(
@@ -351,7 +358,7 @@ def test_a_broker_that_is_there_is_not_to_blame(redis_broker: Any, make_app: Any
     ],
 )
 def test_a_broker_that_refuses_everything_is_down(redis_broker: Any, make_app: Any, error: Exception) -> None:
-    why = CeleryExecutor(make_app(redis_broker.celery)).why_down(error)
+    why = CeleryExecutor(make_app(redis_broker.celery)).why_down(airlock.Intent(nothing), error)
 
     assert why is not None
     assert why.endswith(f": {error}")

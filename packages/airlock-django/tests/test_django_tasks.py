@@ -11,7 +11,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from django.db import OperationalError
 from django.utils import timezone
 
 import airlock
@@ -178,12 +177,6 @@ def test_worker_process_has_the_effects_of_runs_that_succeed(tmp_path):
         "notify order 4",
         "notify order 5, attempt 1",
     ]
-
-
-def test_database_that_is_away_is_down_and_nothing_else():
-    assert django_tasks_executor.why_down(OperationalError("the server has gone away")) == "the server has gone away"
-    assert django_tasks_executor.why_down(ValueError("no")) is None
-    assert django_tasks_executor.why_down(None) is None
 
 
 def test_what_is_no_task_runs_in_place_and_so_does_the_immediate_backend(library, settings):

@@ -1,6 +1,7 @@
 """A queue that is not Celery's, and that takes nothing from anybody for a while."""
 
 import threading
+from contextlib import contextmanager
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -32,18 +33,21 @@ class Queue:
         self.taken = []
         self.threads = []
 
-    def runs_in_place(self, intent):
-        return intent.task is not job
+    def accepts(self, task):
+        return isinstance(task, str)
 
-    def why_down(self, error):
-        return f"{error}, and everybody else" if isinstance(error, QueueError) else None
+    def runs_in_place(self, intent):
+        return intent.task is call_something_else
+
+    def why_down(self, intent, error):
+        return "it refuses everybody" if self.is_down else None
 
     def __call__(self, intent):
         self.asked += 1
         self.threads.append(threading.current_thread())
         if self.runs_in_place(intent):
             intent.task(*intent.args)
-        elif self.is_down:
+        elif self.is_down or intent.args == ("huge",):
             raise QueueError("it refuses me")
         elif intent.args == ("bad",):
             raise ValueError("bad")
@@ -57,7 +61,7 @@ class SilentQueue:
     def runs_in_place(self, intent):
         raise LookupError("no idea")
 
-    def why_down(self, error):
+    def why_down(self, intent, error):
         raise LookupError("no idea")
 
     def __call__(self, intent):
@@ -97,7 +101,7 @@ def test_request_leaves_it_to_the_relay_and_nobody_else_tries(log, outbox, rows)
     enqueue(3)
 
     assert queue.asked == 1
-    assert {row.error for row in rows()} == {"left to the relay: the broker fails: it refuses me, and everybody else"}
+    assert {row.error for row in rows()} == {"left to the relay: the broker fails: it refuses everybody"}
     assert [record.levelname for record in log.records] == ["ERROR"]
 
 
@@ -106,7 +110,7 @@ def test_outage_costs_no_attempt(outbox, rows):
     enqueue(1, 2)
 
     for _ in range(3):
-        with pytest.raises(CommandError, match=r"^The broker is down: it refuses me, and everybody else$"):
+        with pytest.raises(CommandError, match=r"^The broker is down: it refuses everybody$"):
             relay()
     assert [(row.attempts, row.lease) for row in rows()] == [(0, None)] * 2
 
@@ -114,6 +118,15 @@ def test_outage_costs_no_attempt(outbox, rows):
     relay()
     assert queue.taken == [1, 2]
     assert rows() == []
+
+
+def test_probe_finds_an_outage(outbox):
+    airlock.configure(executor=queue)
+    call_command("airlock_relay", "--check", skip_checks=True)
+    queue.is_down = True
+
+    with pytest.raises(CommandError, match=r"^The broker is down: it refuses everybody$"):
+        call_command("airlock_relay", "--check", skip_checks=True)
 
 
 def test_what_fails_by_itself_costs_an_attempt_and_stops_nobody(log, outbox, rows):
@@ -126,6 +139,16 @@ def test_what_fails_by_itself_costs_an_attempt_and_stops_nobody(log, outbox, row
     assert [(row.attempts, row.error) for row in rows()] == [(1, "ValueError: bad")]
 
 
+def test_what_the_queue_refuses_as_if_it_was_down_costs_an_attempt_and_stops_nobody(log, outbox, rows):
+    outbox(FAST_PATH_SECONDS=0)
+    enqueue("huge", "huge", 1, 2)
+
+    relay()
+
+    assert queue.taken == [1, 2]
+    assert [(row.attempts, row.error.rpartition(".")[2]) for row in rows()] == [(1, "QueueError: it refuses me")] * 2
+
+
 def test_what_runs_in_place_is_not_the_queue_whatever_it_raises(log, outbox, rows):
     outbox(FAST_PATH_SECONDS=0)
     enqueue("", task=call_something_else)
@@ -135,6 +158,23 @@ def test_what_runs_in_place_is_not_the_queue_whatever_it_raises(log, outbox, row
 
     assert queue.taken == [1]
     assert [row.attempts for row in rows()] == [1]
+
+
+def test_carrier_that_fails_is_not_the_queue_whatever_it_raises(log, outbox, rows):
+    outbox(BREAKER_SECONDS=NEVER)
+
+    @contextmanager
+    def fail():
+        raise QueueError("no tenant")
+        yield
+
+    airlock.configure(carriers=[fail])
+    enqueue(1)
+    airlock.configure(carriers=[])
+    enqueue(2)
+
+    assert queue.taken == [2]
+    assert [row.error for row in rows()] == ["left to the relay: QueueError('no tenant')"]
 
 
 def test_only_what_runs_in_place_stays_in_the_thread_of_the_request(log, rows):

@@ -55,6 +55,14 @@ def client(address: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
+def full_redis(client: redis.Redis) -> Iterator[None]:
+    """The Redis of the queues, which has no memory left."""
+    client.config_set("maxmemory", 1)
+    yield
+    client.config_set("maxmemory", 0)
+
+
+@pytest.fixture
 def told(client: redis.Redis) -> Callable[[], list[Any]]:
     """A function that waits until a job has told that it is the last one.
 

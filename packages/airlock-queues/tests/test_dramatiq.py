@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
+import redis
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.brokers.redis import RedisBroker
+from dramatiq.brokers.stub import StubBroker
+from dramatiq.errors import ConnectionClosed
 
 import airlock
 from airlock.integrations.executors.dramatiq import dramatiq_executor
+from own_brokers import OwnRabbitMQ
 from processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import ModuleType
-
-    import redis
 
 
 @pytest.fixture
@@ -164,18 +167,46 @@ def test_policies_know_an_actor_by_its_import_path(jobs: ModuleType, waiting: Ca
 
 
 @pytest.mark.parametrize("kind", ["redis", "rabbitmq"])
-def test_broker_that_is_away_is_down_and_nothing_else(kind: str) -> None:
+def test_broker_that_is_away_is_down(kind: str) -> None:
     broker: dramatiq.Broker = {
         "redis": lambda: RedisBroker(url=f"redis://127.0.0.1:{free_port()}/0"),
         "rabbitmq": lambda: RabbitmqBroker(url=f"amqp://127.0.0.1:{free_port()}"),
     }[kind]()
     actor = dramatiq.actor(taking_text, broker=broker)
-    with pytest.raises(Exception) as raised:  # noqa: PT011 - each has its own
-        dramatiq_executor(airlock.Intent(actor, ("hello",)))
+    assert dramatiq_executor.why_down(airlock.Intent(actor), None)
 
-    assert dramatiq_executor.why_down(raised.value) == str(raised.value)
-    assert dramatiq_executor.why_down(ConnectionError("of an actor")) is None
-    assert dramatiq_executor.why_down(None) is None
+
+@pytest.mark.usefixtures("full_redis")
+def test_redis_that_is_full_is_down(jobs: ModuleType) -> None:
+    intent = airlock.Intent(jobs.notify, ("hello",))
+    with pytest.raises(redis.RedisError, match="maxmemory") as raised:
+        dramatiq_executor(intent)
+
+    assert "maxmemory" in (dramatiq_executor.why_down(intent, raised.value) or "")
+
+
+def test_redis_that_is_there_is_not_to_blame(jobs: ModuleType) -> None:
+    assert dramatiq_executor.why_down(airlock.Intent(jobs.notify), redis.ConnectionError("Broken pipe")) is None
+
+
+def test_stub_broker_is_never_down() -> None:
+    actor = dramatiq.actor(taking_text, broker=StubBroker())
+    assert dramatiq_executor.why_down(airlock.Intent(actor), None) is None
+
+
+def test_message_that_rabbitmq_refuses_is_no_outage(tmp_path: Path) -> None:
+    server = OwnRabbitMQ(tmp_path, "max_message_size = 1000\n")
+    server.start()
+    broker = RabbitmqBroker(url=server.url.removesuffix("//"), confirm_delivery=True)
+    intent = airlock.Intent(dramatiq.actor(taking_text, broker=broker), ("hello" * 1000,))
+    try:
+        with pytest.raises(ConnectionClosed, match="larger than configured") as raised:
+            dramatiq_executor(intent)
+        assert dramatiq_executor.why_down(intent, raised.value) is None
+    finally:
+        broker.close()
+        server.stop()
+    assert dramatiq_executor.why_down(intent, raised.value)
 
 
 def test_what_is_no_actor_runs_in_place(jobs: ModuleType) -> None:

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 from huey import FileHuey, MemoryHuey, RedisHuey, SqliteHuey
 from huey.exceptions import TaskTimeout
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from types import ModuleType
-
-    import redis
 
 
 @pytest.fixture
@@ -141,7 +140,7 @@ def test_policies_know_a_task_by_its_import_path(jobs: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("storage", ["redis", "sqlite", "file"])
-def test_storage_that_is_away_is_down_and_nothing_else(storage: str, tmp_path: Path) -> None:
+def test_storage_that_is_away_is_down(storage: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     huey: Any = {
         "redis": lambda: RedisHuey(url=f"redis://127.0.0.1:{free_port()}/0"),
@@ -154,12 +153,21 @@ def test_storage_that_is_away_is_down_and_nothing_else(storage: str, tmp_path: P
             stack.enter_context(sqlite3.connect(tmp_path / "jobs")).execute("BEGIN EXCLUSIVE")
         elif storage == "file":
             shutil.rmtree(tmp_path / "jobs")
-        with pytest.raises(Exception) as raised:  # noqa: PT011 - each has its own
-            huey_executor(airlock.Intent(task, ("hello",)))
+        assert huey_executor.why_down(airlock.Intent(task), None)
 
-    assert huey_executor.why_down(raised.value) == str(raised.value)
-    assert huey_executor.why_down(ValueError("no")) is None
-    assert huey_executor.why_down(None) is None
+
+@pytest.mark.usefixtures("full_redis")
+def test_redis_that_is_full_is_down(jobs: ModuleType) -> None:
+    intent = airlock.Intent(jobs.notify, ("hello",))
+    with pytest.raises(redis.RedisError, match="maxmemory") as raised:
+        huey_executor(intent)
+
+    assert "maxmemory" in (huey_executor.why_down(intent, raised.value) or "")
+
+
+def test_redis_that_is_there_is_not_to_blame(jobs: ModuleType) -> None:
+    assert huey_executor.why_down(airlock.Intent(jobs.notify), redis.ConnectionError("Broken pipe")) is None
+    assert jobs.huey.get("airlock") is None  # nothing is left there
 
 
 def test_what_is_no_task_runs_in_place_and_so_does_an_immediate_huey(jobs: ModuleType) -> None:

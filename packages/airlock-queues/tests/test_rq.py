@@ -270,16 +270,25 @@ def test_policies_know_a_job_by_its_import_path(jobs: ModuleType) -> None:
     assert [job.func_name for job in jobs.default.jobs] == ["rq_jobs.last"]
 
 
-def test_redis_that_is_away_is_down_and_nothing_else(jobs: ModuleType) -> None:
+def test_redis_that_is_away_is_down(jobs: ModuleType) -> None:
     away = Queue(connection=redis.Redis(port=free_port(), retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0)))
-    executor = RQExecutor(away)
-    with pytest.raises(redis.ConnectionError) as raised:
-        executor(airlock.Intent(jobs.notify, ("hello",)))
+    why = RQExecutor(away).why_down(airlock.Intent(jobs.notify), None)
 
-    assert "refused" in executor.why_down(raised.value)
-    assert executor.why_down(redis.TimeoutError("too slow")) == "too slow"
-    assert executor.why_down(redis.ResponseError("no list")) is None
-    assert executor.why_down(None) is None
+    assert why is not None
+    assert "refused" in why
+
+
+@pytest.mark.usefixtures("full_redis")
+def test_redis_that_is_full_is_down(jobs: ModuleType) -> None:
+    intent = airlock.Intent(jobs.notify, ("hello",))
+    with pytest.raises(redis.RedisError, match="maxmemory") as raised:
+        jobs.executor(intent)
+
+    assert "maxmemory" in (jobs.executor.why_down(intent, raised.value) or "")
+
+
+def test_redis_that_is_there_is_not_to_blame(jobs: ModuleType) -> None:
+    assert jobs.executor.why_down(airlock.Intent(jobs.notify), redis.ConnectionError("Broken pipe")) is None
 
 
 def test_only_what_is_not_asynchronous_runs_in_place(jobs: ModuleType) -> None:

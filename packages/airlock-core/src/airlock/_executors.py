@@ -44,9 +44,9 @@ class Executor(Protocol):
       the exception if it was not, and `OutcomeUnknown(exception)` if nobody can tell.
     - `runs_in_place(intent) -> bool`: whether to carry it out is to run it, here and now. Otherwise it is handed to a
       queue, which may be done in another thread.
-    - `why_down(error) -> str | None`, called with what it has raised, or with `None` to ask again: why its queue takes
-      nothing from anybody just now, in words. `None` if nothing is known against the queue: then the intent has failed.
-      Whoever keeps intents to try them again, such as the outbox, waits for a queue that is down.
+    - `why_down(intent, error) -> str | None`, called with what it has raised, or with `None` to ask again: why the
+      queue of the intent takes nothing from anybody just now, in words. `None` if it does take something: then the
+      intent has failed. Whoever keeps intents to try them again, such as the outbox, waits for a queue that is down.
 
     `dispatch_many` may return fewer outcomes than it got intents, but at least one: it has not begun with the others.
     It should stop at a failure, before it tries the next. The scope calls it again with the others, unless it stops

@@ -223,7 +223,8 @@ def _outcomes_of(app: Celery, executor: Executor, records: list[Record]) -> list
     outcomes: list[Outcome] = []
     for has_message, together in groupby(records, lambda record: record.message is not None):
         if has_message:
-            outcomes += publish(executor, [_to_dispatch(record.intent) for record in together])
+            messages = [_to_dispatch(record.intent) for record in together]
+            outcomes += blame_broker(executor, messages, publish(executor, messages))
         else:
             for record in together:
                 outcomes.append(_call(executor, record))
@@ -231,7 +232,7 @@ def _outcomes_of(app: Celery, executor: Executor, records: list[Record]) -> list
                     break
         if outcomes.count(None) < len(outcomes):
             break
-    return blame_broker(executor, [record.intent for record in records], outcomes)
+    return outcomes
 
 
 def _call(executor: Executor, record: Record) -> Outcome:
@@ -245,7 +246,8 @@ def _call(executor: Executor, record: Record) -> Outcome:
 
 def _dispatch(record: Record, executor: Executor, recorded: Intent) -> Outcome:
     with record.as_enqueued():
-        return dispatch_one(executor, recorded)
+        # Here, as the broker has nothing to do with what a carrier raises.
+        return blame_broker(executor, [recorded], [dispatch_one(executor, recorded)])[0]
 
 
 def _to_dispatch(intent: Intent) -> Intent:

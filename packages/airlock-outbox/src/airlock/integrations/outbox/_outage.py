@@ -20,20 +20,21 @@ logger = logging.getLogger("airlock")
 class BrokerDownError(Exception):
     """The broker, or whatever the queue of an executor is, cannot be reached, or takes nothing from anybody."""
 
-    def __init__(self, executor: Any, why: str) -> None:
+    def __init__(self, executor: Any, intent: Intent, why: str) -> None:
         super().__init__(f"The broker is down: {why}")
         self.executor = executor
+        self.intent = intent
         self.why = why
 
 
-def broker_error(executor: Any, error: BaseException | None = None) -> BrokerDownError | None:
-    """Ask an executor whether its queue is down, and is to blame for an error, if there is one."""
+def broker_error(executor: Any, intent: Intent, error: BaseException | None = None) -> BrokerDownError | None:
+    """Ask an executor whether the queue of an intent is down, and is to blame for an error, if there is one."""
     try:
-        why = executor.why_down(error) if hasattr(executor, "why_down") else None
+        why = executor.why_down(intent, error) if hasattr(executor, "why_down") else None
     except Exception:
         logger.exception("%r could not be asked whether its queue is down", executor)
         return None
-    return None if why is None else BrokerDownError(executor, why)
+    return None if why is None else BrokerDownError(executor, intent, why)
 
 
 def blame_broker(executor: Any, intents: Sequence[Intent], outcomes: list[Outcome]) -> list[Outcome]:
@@ -41,7 +42,8 @@ def blame_broker(executor: Any, intents: Sequence[Intent], outcomes: list[Outcom
     for number, outcome in enumerate(outcomes):
         if outcome is None:
             continue
-        if not runs_in_place(executor, intents[number]) and (down := broker_error(executor, error_of(outcome))):
+        intent, error = intents[number], error_of(outcome)
+        if not runs_in_place(executor, intent) and (down := broker_error(executor, intent, error)):
             outcomes[number] = down
         break
     return outcomes

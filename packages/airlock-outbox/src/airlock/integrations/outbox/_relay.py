@@ -268,7 +268,7 @@ def _wait_out(error: Exception, relays: Sequence[Relay], waker: Waker, pause: fl
             for relay in relays:
                 connections[relay.alias].close()
             return pause
-        if waker.is_stopped or not broker_error(error.executor):
+        if waker.is_stopped or not broker_error(error.executor, error.intent):
             return pause
 
 

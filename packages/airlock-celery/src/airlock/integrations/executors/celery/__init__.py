@@ -154,9 +154,9 @@ class CeleryExecutor:
         called = self._to_publish(intent.task)
         return called is None or bool((getattr(called, "app", None) or self.app).conf.task_always_eager)
 
-    def why_down(self, error: BaseException | None, /) -> str | None:
-        """Why the broker of the app takes nothing just now, if so: it is asked over the network."""
-        return why_down(self.app, error)
+    def why_down(self, intent: Intent, error: BaseException | None, /) -> str | None:
+        """Why the broker of the task's app takes nothing just now, if so: it is asked over the network."""
+        return why_down(getattr(self._to_publish(intent.task), "app", None) or self.app, error)
 
     @property
     def app(self) -> Celery:

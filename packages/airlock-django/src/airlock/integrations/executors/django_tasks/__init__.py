@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from airlock.integrations.executors.sync import sync_executor
 
 # isort: split
-from django.db import InterfaceError, OperationalError
-
 import airlock
 import airlock.integrations.django
 
@@ -88,10 +86,6 @@ class DjangoTasksExecutor:
         if not self.accepts(intent.task):
             return True
         return isinstance(intent.task.using(**intent.dispatch_options).get_backend(), _IMMEDIATE)
-
-    def why_down(self, error: BaseException | None, /) -> str | None:
-        """An error of the connection to the database of a backend, or to its server."""
-        return str(error) if isinstance(error, (OSError, OperationalError, InterfaceError)) else None
 
     def __repr__(self) -> str:
         return "django_tasks_executor"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import inspect
 import pickle
-from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -16,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import airlock.integrations.executors.sync
 
 # isort: split
-from django.db import InterfaceError, OperationalError
 from django.dispatch import receiver
+from django_q.brokers import get_broker  # type: ignore[import-untyped]
 from django_q.conf import Conf  # type: ignore[import-untyped]
 from django_q.signals import pre_enqueue  # type: ignore[import-untyped]
 from django_q.tasks import async_task  # type: ignore[import-untyped]
@@ -37,14 +36,6 @@ _R = TypeVar("_R")
 #: What `async_task` takes for itself. It drops any other option, and takes these out of a task's own arguments.
 OPTIONS = {"ack_failure", "broker", "cached", "chain", "cluster", "group", "hook", "iter_cached", "iter_count", "save"}
 OPTIONS |= {"sync", "task_name", "timeout"}
-
-#: What a broker raises that takes nothing from anybody: the ORM, or Redis.
-_OUTAGES: tuple[type[Exception], ...] = (OSError, OperationalError, InterfaceError)
-with suppress(ModuleNotFoundError):
-    from redis.exceptions import ConnectionError as RedisConnectionError
-    from redis.exceptions import TimeoutError as RedisTimeoutError
-
-    _OUTAGES += (RedisConnectionError, RedisTimeoutError)
 
 _id_to_give: ContextVar[str | None] = ContextVar("airlock_django_q_id", default=None)
 
@@ -88,9 +79,13 @@ class DjangoQExecutor:
         """What has the option `sync`, or all of it with the setting."""
         return bool(intent.dispatch_options.get("sync", Conf.SYNC))
 
-    def why_down(self, error: BaseException | None, /) -> str | None:
-        """An error of the connection to the broker."""
-        return str(error) if isinstance(error, _OUTAGES) else None
+    def why_down(self, intent: Intent, error: BaseException | None, /) -> str | None:
+        """What the broker says if it cannot even say how many tasks wait."""
+        try:
+            (intent.dispatch_options.get("broker") or get_broker()).queue_size()
+        except Exception as refusal:
+            return str(refusal)
+        return None
 
     def __repr__(self) -> str:
         return "django_q_executor"

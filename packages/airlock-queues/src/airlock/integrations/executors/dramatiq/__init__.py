@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -12,7 +11,6 @@ from airlock.integrations.executors.sync import sync_executor
 
 # isort: split
 from dramatiq import Actor, Message
-from dramatiq.errors import ConnectionClosed, ConnectionFailed
 
 import airlock
 
@@ -23,14 +21,6 @@ __all__ = ["AirlockActor", "DramatiqExecutor", "dramatiq_executor"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-
-#: What a broker raises that takes nothing from anybody: RabbitMQ's, or that of Redis.
-_OUTAGES: tuple[type[Exception], ...] = (ConnectionClosed, ConnectionFailed)
-with suppress(ModuleNotFoundError):
-    from redis.exceptions import ConnectionError as RedisConnectionError
-    from redis.exceptions import TimeoutError as RedisTimeoutError
-
-    _OUTAGES += (RedisConnectionError, RedisTimeoutError)
 
 
 class DramatiqExecutor:
@@ -65,9 +55,17 @@ class DramatiqExecutor:
         """A callable that is no actor."""
         return not isinstance(intent.task, Actor)
 
-    def why_down(self, error: BaseException | None, /) -> str | None:
-        """An error of the connection to the broker."""
-        return str(error) if isinstance(error, _OUTAGES) else None
+    def why_down(self, intent: Intent, error: BaseException | None, /) -> str | None:
+        """What RabbitMQ says if there is no connection to it, or Redis if it cannot even keep a word for a moment."""
+        broker: Any = intent.task.broker
+        try:
+            if hasattr(broker, "client"):  # Redis
+                broker.client.set(f"{broker.namespace}:airlock", "", px=1)
+            elif hasattr(broker, "connection"):  # RabbitMQ
+                broker.connection.process_data_events(0)
+        except Exception as refusal:
+            return str(refusal) or repr(refusal)
+        return None
 
     def __repr__(self) -> str:
         return "dramatiq_executor"

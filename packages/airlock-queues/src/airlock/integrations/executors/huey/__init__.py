@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sqlite3
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 # First of our modules, as it tells Airlock from other projects, and says so.
@@ -27,14 +25,6 @@ __all__ = ["HueyExecutor", "airlock_task", "huey_executor"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-
-#: What a storage raises that takes nothing from anybody: a file, SQLite, or Redis.
-_OUTAGES: tuple[type[Exception], ...] = (OSError, sqlite3.OperationalError)
-with suppress(ModuleNotFoundError):
-    from redis.exceptions import ConnectionError as RedisConnectionError
-    from redis.exceptions import TimeoutError as RedisTimeoutError
-
-    _OUTAGES += (RedisConnectionError, RedisTimeoutError)
 
 register_interruption(TaskTimeout)
 
@@ -76,9 +66,15 @@ class HueyExecutor:
         """A callable that is no task, and what belongs to a `Huey` with `immediate`."""
         return not isinstance(intent.task, TaskWrapper) or bool(intent.task.huey.immediate)
 
-    def why_down(self, error: BaseException | None, /) -> str | None:
-        """An error of the storage, or of the connection to it."""
-        return str(error) if isinstance(error, _OUTAGES) else None
+    def why_down(self, intent: Intent, error: BaseException | None, /) -> str | None:
+        """What the storage says if it cannot even keep a word for a moment."""
+        huey = intent.task.huey
+        try:
+            huey.put("airlock", "")
+            huey.delete("airlock")
+        except Exception as refusal:
+            return str(refusal)
+        return None
 
     def __repr__(self) -> str:
         return "huey_executor"

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import airlock.integrations.executors.sync
 
 # isort: split
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue, Retry
 from rq.job import Job
 from rq.timeouts import JobTimeoutException
@@ -109,9 +107,14 @@ class RQExecutor:
         """What goes to a queue with `is_async=False`."""
         return not self._queue_and_options(intent)[0].is_async
 
-    def why_down(self, error: BaseException | None, /) -> str | None:
-        """An error of the connection to Redis."""
-        return str(error) if isinstance(error, (RedisConnectionError, RedisTimeoutError)) else None
+    def why_down(self, intent: Intent, error: BaseException | None, /) -> str | None:
+        """What Redis says if it cannot even keep a word for a moment."""
+        queue, _ = self._queue_and_options(intent)
+        try:
+            queue.connection.set(f"{queue.key}:airlock", "", px=1)
+        except Exception as refusal:
+            return str(refusal)
+        return None
 
     def _put(self, intent: Intent, pipeline: Any = None) -> None:
         queue, options = self._queue_and_options(intent)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connections
 
-from airlock import get_configuration
+from airlock import Intent, get_configuration
 from airlock.integrations.executors.celery import CeleryExecutor, celery_executor
 from airlock.integrations.outbox._checks import has_app
 from airlock.integrations.outbox._outage import BrokerDownError, broker_error
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: How long Redis may be silent, in seconds. redis-py asks four times, and a lease is longer than that.
 _TIMEOUTS = {"socket_timeout": 10, "socket_connect_timeout": 10}
+#: The name of a task that any worker may have.
+_ANY_TASK = "airlock.outbox.relay"
 
 
 class Command(BaseCommand):
@@ -151,5 +153,11 @@ def _overdue(relays: list[Relay], max_age: float) -> Iterator[str]:
 
 
 def _missing_broker() -> Iterator[str]:
-    if down := broker_error(get_configuration().executor or celery_executor):
+    executor: Any = get_configuration().executor or celery_executor
+    # An executor that takes no names is not asked: it only knows the queues of given tasks.
+    if (
+        hasattr(executor, "accepts")
+        and executor.accepts(_ANY_TASK)
+        and (down := broker_error(executor, Intent(_ANY_TASK)))
+    ):
         yield str(down)
