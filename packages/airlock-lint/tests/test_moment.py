@@ -285,6 +285,23 @@ UNSAFE = {
         "def view(a):\n    b = a.lines\n    notify.delay(b)\n    a.lines += [1]\n",
         "`a.lines` is changed in line",
     ),
+    "list of an object that gets a name afterwards": (
+        "def view(a):\n    notify.delay(a.lines)\n    b = a.lines\n    b.clear()\n",
+        "`b` is changed in line",
+    ),
+    "list by an annotated name": (
+        "def view(a):\n    b: list = a\n    notify.delay(b)\n    a.clear()\n",
+        "`a` is changed in line",
+    ),
+    "list that gets a name in an expression": (
+        view("if b := a.lines:\n    notify.delay(b)\n    a.lines.clear()"),
+        "`a.lines` is changed in line",
+    ),
+    "list by a name of a name of an object": (
+        view("b = a.lines\na.old = b\nnotify.delay(a.old)\na.lines.clear()"),
+        "`a.lines` is changed in line",
+    ),
+    "attribute that is set by name": (view("notify.delay(a)\nsetattr(a, b, 1)"), "`a` is changed in line"),
     "list in a partial": (
         "def view(a):\n    transaction.on_commit(partial(notify.delay, a))\n    a.append(1)\n",
         "`a` is changed in line",
