@@ -7,8 +7,9 @@ when the line is run. So what is read must be the same then:
 2. What reads no name, such as `60 * 5`, is the same at any time.
 3. Everything else is left: an attribute, a call, an f-string.
 
-When a call has its arguments at once, as `notify.delay(ids)` does, one question remains: `enqueue` keeps a reference
-until the dispatch, so the function must not change `ids` in place afterwards.
+When a call has its arguments at once, as `notify.delay(ids)` does, two questions remain. `enqueue` keeps a reference
+until the dispatch, so the function must not change `ids` in place afterwards. And a `group` of a generator makes its
+tasks at the dispatch.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from ._values import (
 if TYPE_CHECKING:
     from ._names import Later
 
+#: Canvases that keep an iterator until they are published.
+_LAZY = {"chord", "group"}
 _ADVICE = "; bind it to a name first if its value now is what you mean"
 
 
@@ -51,6 +54,8 @@ def check_moment(later: Later, *, on_commit: bool, read_now: bool) -> None:
     if isinstance(published, ast.Lambda):
         _check_lambda(published, later, read_now=read_now)
         published = published.body
+    if _is_lazy(published, later):
+        raise UnsafeError("the tasks of a generator are made at the dispatch; make it a list")
     for name, line in changes(passed_on(published, later), later):
         reason = f"`{name}` is changed in line {{line}}, perhaps before the task gets it; pass a copy"
         raise UnsafeError(reason, line)
@@ -68,6 +73,23 @@ def _check_lambda(callback: ast.Lambda, later: Later, *, read_now: bool) -> None
         late = _Late(later, given)
         late.check_task(call.func.value)
         late.check_arguments(call)
+
+
+def _is_lazy(published: ast.expr, later: Later) -> bool:
+    """Whether it is like `group(notify.s(x) for x in y)`, which Celery asks for its tasks when it publishes them."""
+    names = [each.id for each in ast.walk(published) if isinstance(each, ast.Name)]
+    named = [later.tree.value_of(binding) for name in names for binding in later.may_be_from(name)]
+    for value in filter(None, (published, *named)):
+        for node in ast.walk(value):
+            match node, later.tree.parents[node]:
+                case ((ast.GeneratorExp() | ast.Call(func=ast.Name(id="filter" | "map"))), around):
+                    if node is value or (isinstance(around, ast.Call) and _last_name(around.func) in _LAZY):
+                        return True
+    return False
+
+
+def _last_name(node: ast.expr) -> str:
+    return ast.unparse(node).rpartition(".")[2]
 
 
 def _parameters(callback: ast.Lambda) -> set[str]:
