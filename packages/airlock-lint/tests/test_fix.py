@@ -122,27 +122,31 @@ def test_what_is_not_safe_is_left_with_the_reason(project, before, reason):
         ("def delay():\n    notify.delay(1)", "it is part of a `delay()` of your own"),
         (
             "def f():\n    try:\n        g()\n        notify.delay(1)\n    except kombu.OperationalError: ...",
-            "an `except kombu.OperationalError` is there for a broker that cannot be reached",
+            "an `except kombu.OperationalError` is there for an error of publishing",
         ),
         (
             "def f():\n    try:\n        notify.delay(1)\n    except Exception: ...",
-            "an `except Exception` is there for a broker that cannot be reached",
+            "an `except Exception` is there for an error of publishing",
         ),
         (
             "def f():\n    try:\n        notify.delay(1)\n    except: ...",
-            "an `except Exception` is there for a broker that cannot be reached",
+            "an `except Exception` is there for an error of publishing",
         ),
         (
             "def f():\n    try:\n        notify.delay(1)\n    except* OSError: ...",
-            "an `except OSError` is there for a broker that cannot be reached",
+            "an `except OSError` is there for an error of publishing",
         ),
         (
             "def f():\n    with contextlib.suppress(KeyError, OSError):\n        g()\n        notify.delay(1)",
-            "a `suppress(OSError)` is there for a broker that cannot be reached",
+            "a `suppress(OSError)` is there for an error of publishing",
         ),
         (
             "def f():\n    with suppress(Exception):\n        notify.delay(1)",
-            "a `suppress(Exception)` is there for a broker that cannot be reached",
+            "a `suppress(Exception)` is there for an error of publishing",
+        ),
+        (
+            "def f():\n    try:\n        notify.delay(1)\n    except AlreadyQueued: ...",
+            "an `except AlreadyQueued` is there for an error of publishing",
         ),
         ("def f(airlock):\n    notify.delay(1)", "the name `airlock` means something else in this module"),
     ],
@@ -225,6 +229,19 @@ IMPORTS = "import airlock\nfrom shop.tasks import notify\n\n"
             "def g():\n    def f():\n        notify.delay(1)\n    threading.Timer(5, f).start()",
             "`f()` runs in a thread",
         ),
+        (
+            "def f():\n    notify.delay(1)\n\nmultiprocessing.Process(target=f).start()",
+            "`f()` runs in a thread or process",
+        ),
+        ("def f(a):\n    notify.delay(1)\n\npool.map(f, [1, 2])", "`f()` runs in a thread or process"),
+        (
+            "def f():\n    notify.delay(1)\n\nasync def g():\n    await loop.run_in_executor(None, f)",
+            "`f()` runs in a thread or process",
+        ),
+        (
+            "class Worker(threading.Thread):\n    def run(self):\n        notify.delay(1)",
+            "`run()` runs in a thread or process",
+        ),
     ],
 )
 def test_what_is_called_in_no_scope_is_left(project, text, caller):
@@ -246,6 +263,8 @@ def test_what_is_called_in_no_scope_is_left(project, text, caller):
         "def f(a):\n    with airlock.scope():\n        notify.delay(1)\n\nThread(target=f).start()",
         "def f(a):\n    notify.delay(1)\n\npool.submit(g, f)",
         "class Lamp:\n    def ready(self):\n        notify.delay(1)",
+        "class Report:\n    def run(self):\n        notify.delay(1)",
+        "def f(a):\n    notify.delay(1)\n\nloop.run_in_executor(f, g)",
     ],
 )
 def test_what_has_a_scope_or_may_have_one_is_rewritten(fixed, text):
@@ -272,6 +291,26 @@ def test_what_has_a_scope_or_may_have_one_is_rewritten(fixed, text):
             "a response with status",
         ),
         ("def f():\n    notify.delay(1)\n    return HttpResponseForbidden()", "a response with status 4xx"),
+        (
+            "def f():\n    notify.delay(1)\n    return Response({}, status.HTTP_400_BAD_REQUEST)",
+            "a response with status",
+        ),
+        ("def f():\n    notify.delay(1)\n    return Response({}, 403)", "a response with status 4xx"),
+        ("def f():\n    notify.delay(1)\n    return 404, {}", "a response with status 4xx"),
+        (
+            "def f():\n    notify.delay(1)\n    return HttpResponse(status=HTTPStatus.GONE)",
+            "a response with status 4xx",
+        ),
+        (
+            "@shared_task(bind=True)\ndef f(task):\n    notify.delay(1)\n    task.retry()",
+            "a `raise` or the like follows",
+        ),
+        ("@shared_task\ndef f():\n    notify.delay(1)\n    f.retry()", "a `raise` or the like follows"),
+        ("def f():\n    while True:\n        notify.delay(1)", "it is in an endless loop"),
+        (
+            "async def f():\n    while 1:\n        for x in g():\n            if x: break\n            notify.delay(1)",
+            "it is in an endless loop",
+        ),
     ],
 )
 def test_what_would_be_discarded_for_sure_is_left(project, text, reason):
@@ -291,6 +330,14 @@ def test_what_would_be_discarded_for_sure_is_left(project, text, reason):
         "def f():\n    notify.delay(1)\n    if a:\n        raise Http404",
         "def f():\n    notify.delay(1)\n    return Response(status=status.HTTP_201_CREATED)",
         "def f():\n    notify.delay(1)\n    if a:\n        return HttpResponseNotFound()",
+        "def f():\n    notify.delay(1)\n    return HttpResponse(status=HTTPStatus.CREATED)",
+        "def f():\n    notify.delay(1)\n    return Response([1, 500])",
+        "def f(order):\n    notify.delay(1)\n    order.retry()",
+        "def f():\n    while True:\n        notify.delay(1)\n        if g():\n            break",
+        "def f():\n    while True:\n        if g(): return\n        notify.delay(1)",
+        "def f():\n    while True:\n        with airlock.scope():\n            notify.delay(1)",
+        "def f():\n    while g():\n        notify.delay(1)",
+        "def f():\n    while True:\n        x = yield\n        notify.delay(1)",
     ],
 )
 def test_what_may_go_out_all_the_same_is_rewritten(fixed, text):

@@ -216,7 +216,9 @@ class Box:
 def test_rewritten_functions_publish_what_they_published(project):
     project.write("shop/models.py", "")
     texts = {f"shop/views_{seed}.py": HEAD + function(seed) + "\n" for seed in range(FIRST, FIRST + FUNCTIONS)}
-    texts = {path: text for path, text in texts.items() if _compiles(text)}
+    texts = {
+        path: text for path, text in texts.items() if _compiles(text) and not _grows_what_is_published_at_once(text)
+    }
     for path, text in texts.items():
         (project.directory / path).write_text(text)
 
@@ -240,6 +242,10 @@ def test_rewritten_functions_publish_what_they_published(project):
 
 def _left(report: str) -> str:
     return re.search(r"\d+ left", report)[0]  # type: ignore[index]
+
+
+def _grows_what_is_published_at_once(text: str) -> bool:
+    return "notify.apply_async" in text and "grow" in text
 
 
 def _compiles(text: str) -> bool:

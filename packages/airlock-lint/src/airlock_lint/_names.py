@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Place = Function | ast.Module
-_LOOPS = (ast.For, ast.AsyncFor, ast.While)
+LOOPS = (ast.For, ast.AsyncFor, ast.While)
 #: What has a scope of its own, and what runs when somebody asks for it.
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 _DEFERRED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.GeneratorExp)
@@ -70,7 +70,7 @@ class Later:
         self.function = self.places[0]
         self._inside = set(ast.walk(call))
         self._around = list(tree.around(call))
-        self._loops = [each for each in self._around if isinstance(each, _LOOPS)]
+        self._loops = [each for each in self._around if isinstance(each, LOOPS)]
 
     def is_later(self, node: ast.AST, since: ast.AST | None = None) -> bool:
         """Whether a node of this function, or of one around it, can run after the call.
@@ -98,7 +98,7 @@ class Later:
             for block in ("body", "orelse", "finalbody"):
                 statements = getattr(around, block, [])
                 if isinstance(statements, list) and inside in statements:
-                    yield from _with_those_inside(statements[: statements.index(inside)])
+                    yield from statements[: statements.index(inside)]
             inside = around
 
     def last_binding(self, name: str) -> ast.AST | None:
@@ -149,7 +149,7 @@ class Later:
         if isinstance(place, ast.Module):  # it has run
             return False
         around = (each for binding in bindings for each in self.tree.around(binding))
-        return len(bindings) > 1 or any(isinstance(each, _LOOPS) for each in around)
+        return len(bindings) > 1 or any(isinstance(each, LOOPS) for each in around)
 
     def uses(self, name: str) -> Iterator[tuple[ast.Name, bool]]:
         """Where the value of a name is used, but for the call itself, and whether that is later."""
@@ -163,13 +163,6 @@ class Later:
 
 def _start(node: ast.AST) -> tuple[int, int]:
     return getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
-
-
-def _with_those_inside(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
-    for statement in statements:
-        yield statement
-        if isinstance(statement, ast.With) and all("atomic" in ast.unparse(each) for each in statement.items):
-            yield from _with_those_inside(statement.body)
 
 
 def _own(node: ast.AST) -> Iterator[ast.AST]:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _OWN_PUBLISHING = {"delay", "apply_async", "delay_on_commit", "apply_async_on_commit", "send_task"}
 #: What failing to publish raises. Who catches one of these does it for the sake of the call.
 _BROKER_ERRORS = ("OperationalError", "ConnectionError", "TimeoutError", "OSError", "EncodeError", "KombuError")
-_CATCH_ALL = ("Exception", "BaseException")
 
 
 @dataclass(slots=True)
@@ -158,9 +157,9 @@ def _check_place(node: cst.Call, parents: Mapping[cst.CSTNode, cst.CSTNode]) -> 
             function = around
             break
         if isinstance(around, (cst.Try, cst.TryStar)) and inside is around.body and (caught := _handles(around)):
-            raise UnsafeError(f"an `except {caught}` is there for a broker that cannot be reached")
+            raise UnsafeError(f"an `except {caught}` is there for an error of publishing")
         if isinstance(around, cst.With) and inside is around.body and (caught := _suppresses(around)):
-            raise UnsafeError(f"a `suppress({caught})` is there for a broker that cannot be reached")
+            raise UnsafeError(f"a `suppress({caught})` is there for an error of publishing")
         if isinstance(around, cst.ClassDef):
             break
         inside = around
@@ -171,7 +170,7 @@ def _check_place(node: cst.Call, parents: Mapping[cst.CSTNode, cst.CSTNode]) -> 
 
 
 def _handles(node: cst.Try | cst.TryStar) -> str | None:
-    """What a `try` catches, if that is an error of publishing; or anything at all, and it does nothing else."""
+    """What a `try` catches, if that is an error of publishing, or if it does nothing else."""
     return _of_publishing([handler.type for handler in node.handlers], node.body)
 
 
@@ -186,6 +185,6 @@ def _of_publishing(types: Sequence[cst.BaseExpression | None], body: cst.BaseSui
     alone = len(body.body) == 1 and isinstance(body.body[0], cst.SimpleStatementLine)
     for each in types:
         caught = cst.Module([]).code_for_node(each) if each else "Exception"
-        if any(name in caught for name in _BROKER_ERRORS) or (alone and caught in _CATCH_ALL):
+        if alone or any(name in caught for name in _BROKER_ERRORS):
             return caught
     return None

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from ._names import Later, Tree
 
 #: Functions whose result is immutable, and depends on their arguments alone.
-PURE = {"bool", "bytes", "float", "hash", "int", "len", "repr", "round", "str"}
+_PURE = {"bool", "bytes", "float", "hash", "int", "len", "repr", "round", "str"}
 #: Methods and functions that make signatures.
 OF_TASK = {"clone", "s", "set", "si", "signature", "subtask"}
 CANVAS = {"chain", "chord", "group", "signature"}
 #: What looks at its arguments: functions, loggers, and what publishes them or is rewritten to it.
-_LOOKING = PURE | {"id", "isinstance", "print", "type"}
+_LOOKING = _PURE | {"id", "isinstance", "print", "type"}
 _LOGGER = re.compile(r"(?:^|[._])(?:log|logger|logging)$", re.IGNORECASE)
 _PUBLISHING = {*PUBLISHING, "send_task", "enqueue"}
 #: Words that an annotation consists of if what it describes is immutable.
@@ -36,6 +36,7 @@ _CHANGING = {name for kind in (bytearray, deque, dict, list, set) for name in di
 }
 _MAKING = {"defaultdict", "deque", "dict", "list", "set", "sorted"}
 _DISPLAYS = (ast.Dict, ast.List, ast.Set, ast.Tuple)
+_NAMES = (ast.Name, ast.Attribute, ast.Subscript)
 
 
 def is_immutable(name: str, later: Later) -> bool:
@@ -68,7 +69,7 @@ def _gives_immutable(value: ast.expr | None) -> bool:
         case ast.Constant() | ast.JoinedStr() | ast.UnaryOp(op=ast.Not()):
             return True
         case ast.Call(func=ast.Name(id=name)):
-            return name in PURE
+            return name in _PURE
         case ast.Attribute(attr=name):
             return _is_key(name)
         case ast.IfExp(body=body, orelse=other):
@@ -140,6 +141,8 @@ def changes(passed: set[str], later: Later) -> Iterator[tuple[str, int]]:
                 pass
             case ast.Call(func=ast.Attribute(value=changed, attr=method)) if method in _CHANGING:
                 pass
+            case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[changed, *_]):
+                pass
             case ast.AugAssign(target=ast.Name() | ast.Attribute() as changed, value=value):
                 if isinstance(value, ast.Constant):  # a number or a string, which is bound anew
                     continue
@@ -162,7 +165,7 @@ def passed_on(node: ast.expr, later: Later) -> set[str]:
         case ast.Attribute(attr="pk" | "id"):
             return set()
         case ast.Attribute() | ast.Subscript():
-            return {ast.unparse(node)}
+            return {shown := ast.unparse(node)} | other_names(shown, later)
         case ast.Dict(values=parts) | ast.List(elts=parts) | ast.Set(elts=parts) | ast.Tuple(elts=parts):
             pass
         case ast.BoolOp(values=parts):
@@ -196,7 +199,7 @@ def _parts(value: ast.expr | None) -> set[str]:
         parts = value.elts
     else:
         return set()
-    named = {ast.unparse(part) for part in parts if isinstance(part, (ast.Name, ast.Attribute, ast.Subscript))}
+    named = {ast.unparse(part) for part in parts if isinstance(part, _NAMES)}
     return named.union(*map(_parts, parts))
 
 
@@ -207,15 +210,19 @@ def _arguments(call: ast.Call) -> list[ast.expr]:
 
 def other_names(name: str, later: Later) -> set[str]:
     """What else the function calls the value of a name: `lines` and `self.lines` after `lines = self.lines`."""
-    assigned = [[node.value, *node.targets] for node in ast.walk(later.function) if isinstance(node, ast.Assign)]
-    names = {name}
-    found: set[str] = set()
-    while names:
-        found |= names
-        same = [sides for sides in assigned if any(isinstance(each, ast.Name) and each.id in names for each in sides)]
-        sides = [each for sides in same for each in sides]
-        found |= {ast.unparse(each) for each in sides if isinstance(each, (ast.Attribute, ast.Subscript))}
-        names = {each.id for each in sides if isinstance(each, ast.Name)} - found
+    assigned: list[set[str]] = []
+    for node in ast.walk(later.function):
+        match node:
+            case ast.Assign(value=value, targets=targets):
+                sides = [value, *targets]
+            case ast.AnnAssign(value=ast.expr() as value, target=target) | ast.NamedExpr(value=value, target=target):
+                sides = [value, target]
+            case _:
+                continue
+        assigned.append({ast.unparse(each) for each in sides if isinstance(each, _NAMES)})
+    found = {name}
+    while more := {each for names in assigned if names & found for each in names} - found:
+        found |= more
     return found - {name}
 
 
