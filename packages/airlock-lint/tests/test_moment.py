@@ -9,6 +9,8 @@ import pytest
 IMPORTS = """\
 from airlock import enqueue as enq
 from django.db import transaction
+from django.db.models.signals import post_delete, post_save
+from django.dispatch import receiver
 from shop.models import Order
 from shop.tasks import notify, pack
 
@@ -46,9 +48,9 @@ SAFE = {
     "task that the function imports": (
         "def view(a):\n    from shop import tasks\n    transaction.on_commit(lambda: tasks.notify.delay(a))\n"
     ),
-    "number that others get": late("a", signature="a: int", after="f(a)"),
-    "key that others get": late("order_id", signature="order_id", after="return f(order_id)"),
-    "what reads nothing": late("-1, 60 * 5, 'a' 'b', not (1 > 2)"),
+    "text of a number": late("str(a)", signature="a: int"),
+    "f-string of a key": late('f"order-{order_id}"', signature="order_id"),
+    "sum of what is immutable": late("a + 1 if a > 2 else -a", signature="a: int | None"),
     "list and dict that are made anew": late("[a, {'a': a}], (1,)"),
     "list that only this function has": late("*b", before="b = []\nfor each in a:\n    b.append(each.pk)"),
     "dict that only this function has": late("**b", before="b = dict(a=1)\nb['c'] = 2"),
@@ -68,18 +70,31 @@ SAFE = {
             transaction.on_commit(partial(pack.delay, a))
         """,
     ),
+    "key of what was created": late("a.pk", before="a = Order.objects.create()"),
+    "key of what was got": late("str(a.id)", before="a = Order.objects.select_for_update().get(pk=1)"),
+    "key of what was got or created": late("a.id", before="a, created = Order.objects.get_or_create()"),
+    "key of what was got or is not found": late("a.id", before="a = get_object_or_404(Order)"),
+    "key of what a form has saved": late("a.id", before="a = f.save()"),
+    "key of what was saved": late("a.id", before="a = Order()\nwith transaction.atomic():\n    a.save()", after="f(a)"),
+    "key of self": late("self.pk", before="super().save(*args, **kwargs)", signature="self, *args, **kwargs"),
+    "key that was awaited": "async " + late("a.pk", before="a = await Order.objects.acreate()"),
+    "key of what was saved, as a signal tells": "@receiver(post_save)\n" + late("instance.pk", signature="instance"),
+    "key of what was saved, as a signal tells by connect": (
+        late("instance.pk", signature="instance") + "post_save.connect(view)\n"
+    ),
     "signature": "def view(a):\n    transaction.on_commit(lambda: (notify.s(a) | pack.s(b=1)).delay())\n",
     "canvas": "def view(a):\n    transaction.on_commit(lambda: group(notify.s(a), pack.s(a)).delay())\n",
     "group of a list": view("for x in a:\n    group([notify.s(x, y) for y in b]).delay()"),
     "group of what a generator has made": view("for x in a:\n    group(*(notify.s(x, y) for y in b)).delay()"),
     "chain of a generator": view("for x in a:\n    chain(notify.s(x, y) for y in b).delay()"),
     "bound signature": "def view(a):\n    b = notify.s(1)\n    transaction.on_commit(lambda: b.delay(a))\n",
+    "key that was awaited with another value": "async "
+    + late("a.pk", before="a, created = await Order.objects.aget_or_create()"),
     "name that the function imports": late("b", before="from shop.tasks import pack as b", after="f(b)"),
-    "what is annotated": late("b", before="b: int = f()", after="f(b)"),
-    "text": late("b", before="b = str(a)", after="f(b)"),
-    "one of two numbers": late("b", before="b = 1 if f else 2", after="f(b)"),
-    "key of an object": late("b", before="b = a.pk", after="f(b)"),
-    "yield": late("a, b", before="b = Order.objects.get().pk", after="yield b"),
+    "text of what is annotated": late("str(b)", before="b: int = f()"),
+    "text of a text": late("str(b)", before="b = str(a)"),
+    "text of one of two numbers": late("str(b)", before="b = 1 if f else 2"),
+    "yield": late("a, b.pk", before="b = Order.objects.get()", after="yield b"),
     "await": "async " + late("a", after="await f()"),
     "name in the scope of others": late(
         "a", after="[1 for a in f]\n(lambda a: 1)(1)\nclass A:\n    a = 1\ndef g(a): ..."
@@ -180,8 +195,8 @@ UNSAFE = {
     "key of a parameter": (late("a.pk"), READ),
     "attribute of self": (late("self.a"), "it reads `self.a`"),
     "attribute of what was saved": (late("a.status", before="a.save()"), READ),
-    "attribute in a text": (late("f'{a.status}'"), "it reads `f'{a.status}'`"),
-    "attribute in a sum": (late("1 + a.count"), "it reads `1 + a.count`"),
+    "attribute in a text": (late("f'{a.status}'"), READ),
+    "attribute in a sum": (late("1 + a.count"), READ),
     "attribute in a list": (late("[1, a.count]"), READ),
     "attribute of a parameter of the lambda": (
         "def view(a):\n    transaction.on_commit(lambda a=a: notify.delay(a.id))\n    a.save()\n",
@@ -192,8 +207,8 @@ UNSAFE = {
         "it reads `self.form.instance.pk`",
     ),
     "attribute and yield": (late("a.status", after="yield a"), READ),
-    "text of an object": (late("str(a)"), "it calls `str()`"),
-    "text of an object in a text": (late("f'{a}'"), "it reads `f'{a}'`"),
+    "text of an object": (late("str(a)"), "it reads `a`"),
+    "text of an object in a text": (late("f'{a}'"), "it reads `a`"),
     "item": (late("a[0]"), "it reads `a[0]`"),
     "items of a parameter": (late("*a"), "it reads what is in `a`"),
     "named items of a parameter": (late("**a"), "it reads what is in `a`"),
@@ -215,7 +230,45 @@ UNSAFE = {
         "def view(a):\n    transaction.on_commit(lambda: notify.apply_async((1,), countdown=a.delay))\n",
         READ,
     ),
-    "key of what was saved": (late("a.pk", before="a = Order()\na.save()"), READ),
+    # The key of a saved object.
+    "key before saving": (late("a.pk", before="a = Order()", after="a.save()"), READ),
+    "key after saving in a branch": (late("a.pk", before="a = Order()\nif f:\n    a.save()"), READ),
+    "key after saving something else": (late("a.pk", before="f().save()\nself.save()\nf()()"), READ),
+    "key after saving what had the name": (late("a.pk", before="a.save()\na = Order()"), READ),
+    "key after saving or not": (late("a.pk", before="a = Order.objects.get()\nif f:\n    a = Order()"), READ),
+    "key after trying to save": (late("a.pk", before="with suppress(ValueError):\n    a.save()"), READ),
+    "key of a form that does not commit": (late("a.pk", before="a = f.save(commit=False)"), READ),
+    "key of a form that may not commit": (late("a.pk", before="a = f.save(**self)"), READ),
+    "key of a form that does not commit itself": (
+        late("self.pk", before="super().save(commit=False)"),
+        "it reads `self.pk`",
+    ),
+    "key of what is deleted": (late("a.pk", before="a.save()", after="a.delete()"), READ),
+    "key of what is deleted by another name": (late("a.pk", before="a.save()\nb = a", after="b.delete()"), READ),
+    "key of what is deleted in a nested function": (
+        late("a.pk", before="a.save()\ndef g():\n    a.delete()", after="g()"),
+        READ,
+    ),
+    "key of what is copied": (late("a.pk", before="a.save()", after="a.pk = None\na.save()"), READ),
+    "key of what is copied by another name": (
+        late("a.pk", before="a.save()\nb = a\nb.id = None", after="b.save()"),
+        READ,
+    ),
+    "key that is set by name": (late("a.pk", before="a.save()", after="setattr(a, f, 1)"), READ),
+    "key of what is bound again": (late("a.pk", before="a.save()", after="a = Order()"), READ),
+    "key of each": (
+        "def view(b):\n    for a in b:\n        a.save()\n        transaction.on_commit(lambda: notify.delay(a.pk))\n",
+        READ,
+    ),
+    "key of what a cache gave": (late("a.id", before="a = cache.get(1)"), READ),
+    "key of what is deleted, as a signal tells": (
+        "@receiver(post_delete)\n" + late("instance.pk", signature="instance"),
+        "it reads `instance.pk`",
+    ),
+    "key of what is saved or deleted, as a signal tells": (
+        "@receiver(post_save)\n" + late("instance.pk", signature="instance") + "post_delete.connect(view)\n",
+        "it reads `instance.pk`",
+    ),
     # The value of a name is changed in place.
     **{
         f"value changed by {'; '.join(after.splitlines())}": (late("a", after=after), CHANGED)

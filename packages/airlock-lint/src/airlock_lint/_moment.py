@@ -4,8 +4,9 @@
 when the line is run. So what is read must be the same then:
 
 1. A name is passed as it is, if nothing can bind it again and the function only looks at its value from then on.
-2. What reads no name, such as `60 * 5`, is the same at any time.
-3. Everything else is left: an attribute, a call, an f-string.
+2. What is computed is computed from immutable values alone, such as the primary key of an object that the function has
+   just got from the database or saved.
+3. Everything else is left.
 
 When a call has its arguments at once, as `notify.delay(ids)` does, two questions remain. `enqueue` keeps a reference
 until the dispatch, so the function must not change `ids` in place afterwards. And a `group` of a generator makes its
@@ -18,9 +19,11 @@ import ast
 from typing import TYPE_CHECKING, NoReturn
 
 from ._arguments import UnsafeError
+from ._saved import KEYS, has_its_key
 from ._values import (
     CANVAS,
     OF_TASK,
+    PURE,
     are_made_here,
     changes,
     is_immutable,
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 #: Canvases that keep an iterator until they are published.
 _LAZY = {"chord", "group"}
 _ADVICE = "; bind it to a name first if its value now is what you mean"
+#: What computes a value of those that are in it.
+_OPERATIONS = (ast.Tuple, ast.UnaryOp, ast.BinOp, ast.BoolOp, ast.Compare, ast.FormattedValue, ast.IfExp, ast.JoinedStr)
 
 
 def check_moment(later: Later, *, on_commit: bool, read_now: bool) -> None:
@@ -142,9 +147,9 @@ class _Late:
                 self._check(keyword.value)
 
     def _check(self, node: ast.expr) -> None:
+        if self._is_fixed(node):
+            return
         match node:
-            case _ if not any(isinstance(each, ast.Name) for each in ast.walk(node)):
-                pass
             case ast.Name(id=name):
                 self._check_name(name)
             case ast.List(elts=values) | ast.Set(elts=values) | ast.Tuple(elts=values):
@@ -172,7 +177,7 @@ class _Late:
         """Check that a name stays what it is, and that the function does no more than look at its value."""
         later = self._later
         self._check_same(name)
-        if later.is_defined(name) or is_immutable(name, later):
+        if later.is_defined(name):
             return
         before: tuple[type[ast.AST], ...] = (ast.Attribute, ast.Subscript)  # filling it is no harm yet
         if not any(are_made_here(name, later)):  # others have it anyway
@@ -202,6 +207,30 @@ class _Late:
                 return
         raise UnsafeError(f"it reads what is in `{ast.unparse(node)}` when the transaction commits{_ADVICE}")
 
+    def _is_fixed(self, node: ast.expr) -> bool:
+        """Whether something is immutable, and the same when the transaction commits."""
+        match node:
+            case ast.Constant():
+                return True
+            case ast.Name(id=name):
+                is_same = name in self._given or not self._later.may_be_bound_again(name)
+                return is_same and is_immutable(name, self._later)
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute):
+                return attribute in KEYS and has_its_key(name, self._later)
+            case ast.Call():
+                return self._is_pure(node) and all(map(self._is_fixed, node.args))
+            case _:
+                return isinstance(node, _OPERATIONS) and all(
+                    self._is_fixed(each) for each in ast.iter_child_nodes(node) if isinstance(each, ast.expr)
+                )
+
+    def _is_pure(self, call: ast.Call) -> bool:
+        match call:
+            case ast.Call(func=ast.Name(id=name), keywords=[]):
+                return name in PURE and self._later.place(name) is None
+            case _:
+                return False
+
     def _is_in_module(self, node: ast.expr) -> bool:
         """Whether something is an attribute of a module or class: `tasks.notify`."""
         while isinstance(node, ast.Attribute):
@@ -209,5 +238,16 @@ class _Late:
         return isinstance(node, ast.Name) and self._later.is_defined(node.id)
 
     def _leave(self, node: ast.expr) -> NoReturn:
-        doing = f"calls `{ast.unparse(node.func)}()`" if isinstance(node, ast.Call) else f"reads `{ast.unparse(node)}`"
-        raise UnsafeError(f"it {doing} when the transaction commits{_ADVICE}")
+        """Say what it is in an expression that may change.
+
+        Raises:
+            UnsafeError: always.
+        """
+        if isinstance(node, _OPERATIONS) or (isinstance(node, ast.Call) and self._is_pure(node)):
+            parts = node.args if isinstance(node, ast.Call) else ast.iter_child_nodes(node)
+            for part in parts:
+                if isinstance(part, ast.expr) and not self._is_fixed(part):
+                    self._leave(part)
+        if isinstance(node, ast.Call):
+            raise UnsafeError(f"it calls `{ast.unparse(node.func)}()` when the transaction commits{_ADVICE}")
+        raise UnsafeError(f"it reads `{ast.unparse(node)}` when the transaction commits{_ADVICE}")

@@ -98,7 +98,7 @@ class Later:
             for block in ("body", "orelse", "finalbody"):
                 statements = getattr(around, block, [])
                 if isinstance(statements, list) and inside in statements:
-                    yield from statements[: statements.index(inside)]
+                    yield from _with_those_inside(statements[: statements.index(inside)])
             inside = around
 
     def last_binding(self, name: str) -> ast.AST | None:
@@ -163,6 +163,13 @@ class Later:
 
 def _start(node: ast.AST) -> tuple[int, int]:
     return getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
+
+
+def _with_those_inside(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
+    for statement in statements:
+        yield statement
+        if isinstance(statement, ast.With) and all("atomic" in ast.unparse(each) for each in statement.items):
+            yield from _with_those_inside(statement.body)
 
 
 def _own(node: ast.AST) -> Iterator[ast.AST]:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from ._names import Later, Tree
 
 #: Functions whose result is immutable, and depends on their arguments alone.
-_PURE = {"bool", "bytes", "float", "hash", "int", "len", "repr", "round", "str"}
+PURE = {"bool", "bytes", "float", "hash", "int", "len", "repr", "round", "str"}
 #: Methods and functions that make signatures.
 OF_TASK = {"clone", "s", "set", "si", "signature", "subtask"}
 CANVAS = {"chain", "chord", "group", "signature"}
 #: What looks at its arguments: functions, loggers, and what publishes them or is rewritten to it.
-_LOOKING = _PURE | {"id", "isinstance", "print", "type"}
+_LOOKING = PURE | {"id", "isinstance", "print", "type"}
 _LOGGER = re.compile(r"(?:^|[._])(?:log|logger|logging)$", re.IGNORECASE)
 _PUBLISHING = {*PUBLISHING, "send_task", "enqueue"}
 #: Words that an annotation consists of if what it describes is immutable.
@@ -69,7 +69,7 @@ def _gives_immutable(value: ast.expr | None) -> bool:
         case ast.Constant() | ast.JoinedStr() | ast.UnaryOp(op=ast.Not()):
             return True
         case ast.Call(func=ast.Name(id=name)):
-            return name in _PURE
+            return name in PURE
         case ast.Attribute(attr=name):
             return _is_key(name)
         case ast.IfExp(body=body, orelse=other):
