@@ -131,6 +131,28 @@ def test_a_chord_has_the_id_in_its_body(add: Task, total: Task, work_off: Callab
 
 
 @pytest.mark.parametrize(
+    "canvas_of",
+    [
+        lambda add, now: group(add.si(now["order"], number) for number in range(2)),
+        lambda add, now: group([group(add.si(now["order"], number) for number in range(2))]),
+        lambda add, now: chord((add.si(now["order"], number) for number in range(2)), add.si(0, 0)),
+        lambda add, now: add.starmap((now["order"], number) for number in range(2)),
+    ],
+    ids=["group", "group in a group", "chord", "starmap"],
+)
+def test_what_a_generator_gives_is_that_of_the_enqueue_call(
+    waiting: Waiting, add: Task, canvas_of: Callable[[Task, dict[str, int]], Any]
+) -> None:
+    now = {}
+    with airlock.scope(executor=celery_executor):
+        for now["order"] in (1, 2):
+            airlock.enqueue(canvas_of(add, now))
+
+    published = str([message.payload for message in waiting.take()])
+    assert all(f"[{order}, {number}]" in published for order in (1, 2) for number in (0, 1)), published
+
+
+@pytest.mark.parametrize(
     ("canvas", "result"),
     [
         (lambda add: add.map([1, 2]), [1, 2]),

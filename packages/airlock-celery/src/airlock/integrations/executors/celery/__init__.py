@@ -39,6 +39,7 @@ from airlock.integrations.executors.celery._tasks import (
     is_plain,
     is_plain_canvas,
     overrides_apply_async,
+    take_from_generators,
     takes_options,
     takes_retry_policy,
     task_of,
@@ -94,6 +95,8 @@ class CeleryExecutor:
             TypeError: if they do not fit, and the task has `typing`.
         """
         called = self._to_publish(intent.task)
+        if is_canvas(called):
+            take_from_generators(called)
         task: Any = task_of(called)
         # Tasks that are classes have no `__header__`.
         if task is None or not task.typing or not hasattr(task, "__header__"):

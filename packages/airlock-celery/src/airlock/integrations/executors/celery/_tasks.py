@@ -40,6 +40,14 @@ def is_canvas(called: Any) -> bool:
     return isinstance(called, Signature) and type(called) is not Signature
 
 
+def take_from_generators(canvas: Signature[Any]) -> None:
+    """Have a canvas take its tasks out of the generators that it was given: later, these may see other variables."""
+    for value in (*canvas.args, *canvas.kwargs.values()):
+        for part in value if isinstance(value, (list, tuple)) else (value,):  # Celery's list of a generator is one, too
+            if isinstance(part, Signature):
+                take_from_generators(part)
+
+
 def is_plain_canvas(called: Any) -> bool:
     """Whether a group or a chain is published by Celery's own code, as given options say, and workers are not told."""
     parts = _published_of(called)
