@@ -84,9 +84,6 @@ SAFE = {
     ),
     "signature": "def view(a):\n    transaction.on_commit(lambda: (notify.s(a) | pack.s(b=1)).delay())\n",
     "canvas": "def view(a):\n    transaction.on_commit(lambda: group(notify.s(a), pack.s(a)).delay())\n",
-    "group of a list": view("for x in a:\n    group([notify.s(x, y) for y in b]).delay()"),
-    "group of what a generator has made": view("for x in a:\n    group(*(notify.s(x, y) for y in b)).delay()"),
-    "chain of a generator": view("for x in a:\n    chain(notify.s(x, y) for y in b).delay()"),
     "bound signature": "def view(a):\n    b = notify.s(1)\n    transaction.on_commit(lambda: b.delay(a))\n",
     "key that was awaited with another value": "async "
     + late("a.pk", before="a, created = await Order.objects.aget_or_create()"),
@@ -384,26 +381,12 @@ UNSAFE = {
         view("for x in a:\n    notify.delay(b)\n    if x: continue\n    b = []\nb.clear()"),
         "`b` is changed in line",
     ),
-    **{
-        f"group of an iterator: {body.splitlines()[0]}": (
-            view(f"for x in a:\n{indent(body, '    ')}"),
-            "the tasks of a generator are made at the dispatch",
-        )
-        for body in (
-            "group(notify.s(x, y) for y in b).delay()",
-            "celery.chord(notify.s(x, y) for y in b)(pack.s())",
-            "chain(group(notify.s(x, y) for y in b), pack.s()).delay()",
-            "c = group(notify.s(x, y) for y in b)\nc.apply_async()",
-            "c = (notify.s(x, y) for y in b)\ngroup(c).delay()",
-            "group(map(lambda y: notify.s(x, y), b)).delay()",
-        )
-    },
     "list in a group": ("def view(a):\n    group(notify.s(a)).delay()\n    a.append(1)\n", "`a` is changed in line"),
 }
 
 
 def views(text: str) -> str:
-    return f"import celery\nfrom celery import chain, chord, group\nfrom functools import partial\n{IMPORTS}\n\n{text}"
+    return f"from celery import chord, group\nfrom functools import partial\n{IMPORTS}\n\n{text}"
 
 
 @pytest.mark.parametrize("text", SAFE.values(), ids=SAFE)

@@ -8,9 +8,8 @@ when the line is run. So what is read must be the same then:
    just got from the database or saved.
 3. Everything else is left.
 
-When a call has its arguments at once, as `notify.delay(ids)` does, two questions remain. `enqueue` keeps a reference
-until the dispatch, so the function must not change `ids` in place afterwards. And a `group` of a generator makes its
-tasks at the dispatch.
+When a call has its arguments at once, as `notify.delay(ids)` does, one question remains: `enqueue` keeps a reference
+until the dispatch, so the function must not change `ids` in place afterwards.
 """
 
 from __future__ import annotations
@@ -37,8 +36,6 @@ from ._values import (
 if TYPE_CHECKING:
     from ._names import Later
 
-#: Canvases that keep an iterator until they are published.
-_LAZY = {"chord", "group"}
 _ADVICE = "; bind it to a name first if its value now is what you mean"
 #: What computes a value of those that are in it.
 _OPERATIONS = (ast.Tuple, ast.UnaryOp, ast.BinOp, ast.BoolOp, ast.Compare, ast.FormattedValue, ast.IfExp, ast.JoinedStr)
@@ -59,8 +56,6 @@ def check_moment(later: Later, *, on_commit: bool, read_now: bool) -> None:
     if isinstance(published, ast.Lambda):
         _check_lambda(published, later, read_now=read_now)
         published = published.body
-    if _is_lazy(published, later):
-        raise UnsafeError("the tasks of a generator are made at the dispatch; make it a list")
     for name, line in changes(passed_on(published, later), later):
         reason = f"`{name}` is changed in line {{line}}, perhaps before the task gets it; pass a copy"
         raise UnsafeError(reason, line)
@@ -78,23 +73,6 @@ def _check_lambda(callback: ast.Lambda, later: Later, *, read_now: bool) -> None
         late = _Late(later, given)
         late.check_task(call.func.value)
         late.check_arguments(call)
-
-
-def _is_lazy(published: ast.expr, later: Later) -> bool:
-    """Whether it is like `group(notify.s(x) for x in y)`, which Celery asks for its tasks when it publishes them."""
-    names = [each.id for each in ast.walk(published) if isinstance(each, ast.Name)]
-    named = [later.tree.value_of(binding) for name in names for binding in later.may_be_from(name)]
-    for value in filter(None, (published, *named)):
-        for node in ast.walk(value):
-            match node, later.tree.parents[node]:
-                case ((ast.GeneratorExp() | ast.Call(func=ast.Name(id="filter" | "map"))), around):
-                    if node is value or (isinstance(around, ast.Call) and _last_name(around.func) in _LAZY):
-                        return True
-    return False
-
-
-def _last_name(node: ast.expr) -> str:
-    return ast.unparse(node).rpartition(".")[2]
 
 
 def _parameters(callback: ast.Lambda) -> set[str]:
