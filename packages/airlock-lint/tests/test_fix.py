@@ -33,6 +33,10 @@ import pytest
         ("(notify.s(1) | pack.s())()", "airlock.enqueue(notify.s(1) | pack.s())"),
         ("chord([notify.s(1)])(pack.s())", "airlock.enqueue(chord([notify.s(1)], pack.s()))"),
         (
+            "chord(notify.s(each) for each in numbers)(pack.s())",
+            "airlock.enqueue(chord((notify.s(each) for each in numbers), pack.s()))",
+        ),
+        (
             'notify.apply_async((1,), countdown=60, link=pack.s("x"))',
             'airlock.enqueue(notify, 1, _dispatch_options={"countdown": 60, "link": pack.s("x")})',
         ),

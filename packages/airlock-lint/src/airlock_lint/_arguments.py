@@ -78,6 +78,11 @@ class Publishing:
                 func=cst.Call(func=cst.Name("chord") | cst.Attribute(attr=cst.Name("chord")), args=[header]) as canvas,
                 args=[cst.Arg(keyword=None, star="") as callback],
             ) if not header.star and not header.keyword:
+                if (
+                    isinstance(header.value, cst.GeneratorExp) and not header.value.lpar
+                ):  # it may only be bare if it is alone
+                    parens = {"lpar": [cst.LeftParen()], "rpar": [cst.RightParen()]}
+                    header = header.with_changes(value=header.value.with_changes(**parens))
                 return cls(canvas.with_changes(args=_in_line([header, callback])), "delay", [], None)
             case _:
                 raise UnsafeError("it is called with arguments; write it by hand, as `airlock.enqueue(canvas, ...)`")
