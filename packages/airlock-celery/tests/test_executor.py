@@ -137,8 +137,12 @@ def test_a_chord_has_the_id_in_its_body(add: Task, total: Task, work_off: Callab
         lambda add, now: group([group(add.si(now["order"], number) for number in range(2))]),
         lambda add, now: chord((add.si(now["order"], number) for number in range(2)), add.si(0, 0)),
         lambda add, now: add.starmap((now["order"], number) for number in range(2)),
+        lambda add, now: add.s(0, 0).set(link=[group(add.si(now["order"], number) for number in range(2))]),
+        lambda add, now: chain(add.s(0, 0), add.s(0)).set(
+            link_error=[group(add.si(now["order"], number) for number in range(2))]
+        ),
     ],
-    ids=["group", "group in a group", "chord", "starmap"],
+    ids=["group", "group in a group", "chord", "starmap", "link", "link of a chain"],
 )
 def test_what_a_generator_gives_is_that_of_the_enqueue_call(
     waiting: Waiting, add: Task, canvas_of: Callable[[Task, dict[str, int]], Any]

@@ -95,7 +95,7 @@ class CeleryExecutor:
             TypeError: if they do not fit, and the task has `typing`.
         """
         called = self._to_publish(intent.task)
-        if is_canvas(called):
+        if isinstance(called, Signature):
             take_from_generators(called)
         task: Any = task_of(called)
         # Tasks that are classes have no `__header__`.

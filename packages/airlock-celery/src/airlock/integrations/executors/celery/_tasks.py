@@ -40,9 +40,11 @@ def is_canvas(called: Any) -> bool:
     return isinstance(called, Signature) and type(called) is not Signature
 
 
-def take_from_generators(canvas: Signature[Any]) -> None:
-    """Have a canvas take its tasks out of the generators that it was given: later, these may see other variables."""
-    for value in (*canvas.args, *canvas.kwargs.values()):
+def take_from_generators(signature: Signature[Any]) -> None:
+    """Have a canvas, or a link to one, take tasks out of generators now: later, these may see other variables."""
+    links = (signature.options.get(name) for name in ("link", "link_error"))
+    # Of a signature that was made of a dictionary, they may be `None`.
+    for value in (*(signature.args or ()), *(signature.kwargs or {}).values(), *links):
         for part in value if isinstance(value, (list, tuple)) else (value,):  # Celery's list of a generator is one, too
             if isinstance(part, Signature):
                 take_from_generators(part)
