@@ -376,6 +376,13 @@ def test_a_broker_that_is_there_is_not_to_blame(redis_broker: Any, make_app: Any
     assert CeleryExecutor(make_app(redis_broker.celery)).why_down(airlock.Intent(nothing), error) is None
 
 
+def test_a_silence_of_something_else_is_not_the_broker_s(redis_broker: Any, make_app: Any) -> None:
+    error = ConnectionError("The lock server does not answer.")
+    error.__cause__ = TimeoutError()
+
+    assert CeleryExecutor(make_app(redis_broker.celery)).why_down(airlock.Intent(nothing), error) is None
+
+
 @pytest.mark.parametrize(
     "error",
     [

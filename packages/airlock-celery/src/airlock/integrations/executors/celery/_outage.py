@@ -26,7 +26,9 @@ def why_down(app: Celery, error: BaseException | None) -> str | None:
         if not isinstance(error, (OperationalError, OSError)):
             return None
         refuses_all = any(refusal in str(error) for refusal in _REFUSALS)
-        if refuses_all or isinstance(error.__cause__, TimeoutError):  # as of a RabbitMQ that blocks publishers
+        is_silent = isinstance(error.__cause__, TimeoutError)  # as a RabbitMQ that blocks publishers
+        # Kombu's alone: an `apply_async` of the project may have waited in vain for something else.
+        if isinstance(error, OperationalError) and (refuses_all or is_silent):
             return _because(app, error)
     try:
         with app.connection_for_write() as connection:
