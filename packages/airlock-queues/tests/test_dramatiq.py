@@ -209,6 +209,22 @@ def test_message_that_rabbitmq_refuses_is_no_outage(tmp_path: Path) -> None:
     assert dramatiq_executor.why_down(intent, raised.value)
 
 
+def test_rabbitmq_that_is_back_is_not_down(tmp_path: Path) -> None:
+    server = OwnRabbitMQ(tmp_path)
+    server.start()
+    broker = RabbitmqBroker(url=server.url.removesuffix("//"))
+    intent = airlock.Intent(dramatiq.actor(taking_text, broker=broker))
+    try:
+        assert dramatiq_executor.why_down(intent, None) is None
+        server.stop()
+        assert dramatiq_executor.why_down(intent, None)
+        server.start()
+        assert dramatiq_executor.why_down(intent, None) is None
+    finally:
+        broker.close()
+        server.stop()
+
+
 def test_what_is_no_actor_runs_in_place(jobs: ModuleType) -> None:
     assert dramatiq_executor.runs_in_place(airlock.Intent(taking_text))
     assert not dramatiq_executor.runs_in_place(airlock.Intent(jobs.notify))

@@ -62,7 +62,11 @@ class DramatiqExecutor:
             if hasattr(broker, "client"):  # Redis
                 broker.client.set(f"{broker.namespace}:airlock", "", px=1)
             elif hasattr(broker, "connection"):  # RabbitMQ
-                broker.connection.process_data_events(0)
+                try:
+                    broker.connection.process_data_events(0)
+                except Exception:
+                    del broker.connection  # Dramatiq would keep it: next time there is a new one
+                    raise
         except Exception as refusal:
             return str(refusal) or repr(refusal)
         return None
