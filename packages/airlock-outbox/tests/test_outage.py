@@ -47,6 +47,8 @@ class Queue:
         self.threads.append(threading.current_thread())
         if self.runs_in_place(intent):
             intent.task(*intent.args)
+        elif intent.args == ("interrupted",):
+            raise KeyboardInterrupt
         elif self.is_down or intent.args == ("huge",):
             raise QueueError("it refuses me")
         elif intent.args == ("bad",):
@@ -175,6 +177,17 @@ def test_carrier_that_fails_is_not_the_queue_whatever_it_raises(log, outbox, row
 
     assert queue.taken == [2]
     assert [row.error for row in rows()] == ["left to the relay: QueueError('no tenant')"]
+
+
+def test_interruption_of_the_relay_is_no_outage(outbox, rows):
+    outbox(FAST_PATH_SECONDS=0)
+    enqueue("interrupted")
+    queue.is_down = True
+
+    with pytest.raises(KeyboardInterrupt):
+        relay()
+
+    assert len(rows()) == 1
 
 
 def test_only_what_runs_in_place_stays_in_the_thread_of_the_request(log, rows):
