@@ -16,10 +16,12 @@ from kombu.exceptions import OperationalError
 
 import airlock
 from airlock.integrations.executors.celery import CeleryExecutor, celery_executor
+from own_brokers import OwnRabbitMQ
 from processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from conftest import Waiting
 
@@ -371,16 +373,37 @@ def test_whatever_fails_for_another_reason_does_not_ask_the_broker(lost_app: Cel
     assert CeleryExecutor(lost_app).why_down(airlock.Intent(nothing), ValueError("no")) is None
 
 
-@pytest.mark.parametrize("error", [None, OperationalError("too large"), FileNotFoundError("lock")])
-def test_a_broker_that_is_there_is_not_to_blame(redis_broker: Any, make_app: Any, error: Exception | None) -> None:
-    assert CeleryExecutor(make_app(redis_broker.celery)).why_down(airlock.Intent(nothing), error) is None
-
-
-def test_a_silence_of_something_else_is_not_the_broker_s(redis_broker: Any, make_app: Any) -> None:
-    error = ConnectionError("The lock server does not answer.")
+def silent(error: Exception) -> Exception:
     error.__cause__ = TimeoutError()
+    return error
 
-    assert CeleryExecutor(make_app(redis_broker.celery)).why_down(airlock.Intent(nothing), error) is None
+
+@pytest.mark.parametrize("name", ["redis_broker", "rabbitmq_broker"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        None,
+        OperationalError("too large"),
+        FileNotFoundError("lock"),
+        silent(ConnectionError("The lock server does not answer.")),
+        silent(OperationalError("so large that it takes long")),
+    ],
+)
+def test_a_broker_that_is_there_is_not_to_blame(
+    request: pytest.FixtureRequest, make_app: Any, name: str, error: Exception | None
+) -> None:
+    broker = request.getfixturevalue(name)
+    assert CeleryExecutor(make_app(broker.celery)).why_down(airlock.Intent(nothing), error) is None
+
+
+def test_rabbitmq_that_blocks_publishers_is_down(tmp_path: Path, make_app: Any) -> None:
+    server = OwnRabbitMQ(tmp_path, "vm_memory_high_watermark.absolute = 1\n")
+    server.start()
+    try:
+        app = make_app({"broker_url": server.url, "broker_transport_options": {"read_timeout": 0.5}})
+        assert CeleryExecutor(app).why_down(airlock.Intent(nothing), None) is not None
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import Any
+from uuid import uuid4
 
-from amqp import spec
+from amqp import ChannelError, Message, spec
 from kombu.transport.pyamqp import Channel
 
 #: How long RabbitMQ may be silent while it is waited for, in seconds, unless the connection has a `read_timeout`. It is
@@ -87,3 +88,17 @@ class ConfirmingChannel(Channel):
         first = next(iter(self._unanswered), tag) if multiple else tag  # numbers are in order
         numbers = range(first, tag + 1)
         return [self._unanswered.pop(number) for number in numbers if number in self._unanswered]
+
+
+def ask_for_confirm(connection: Any) -> None:
+    """Publish messages for nobody, and wait until RabbitMQ has them, if it confirms.
+
+    Raises:
+        TimeoutError: if it is silent for too long.
+        OSError, amqp.AMQPError: if the connection breaks.
+    """
+    if (channel := ConfirmingChannel.of(connection)) is not None:
+        with suppress(ChannelError):  # such as a user who may not publish there: an answer, too
+            for _ in range(2):  # it takes one from a publisher before it blocks that
+                channel.basic_publish_confirm(Message(""), routing_key=f"airlock.{uuid4()}")  # no queue has that name
+                channel.wait_for_confirms()

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 from kombu.exceptions import OperationalError
 
+from airlock.integrations.executors.celery._batches import is_on_rabbitmq
+from airlock.integrations.executors.celery._confirms import ask_for_confirm
+
 if TYPE_CHECKING:
     from celery import Celery
 
@@ -21,19 +24,23 @@ _REFUSALS = (
 
 
 def why_down(app: Celery, error: BaseException | None) -> str | None:
-    """Why the broker of an app takes nothing, if so. What does not tell by itself is found out by connecting."""
+    """Why the broker of an app takes nothing, if so.
+
+    What does not tell by itself is found out by connecting, and on RabbitMQ by publishing: when it blocks publishers,
+    it takes connections all the same.
+    """
     if error is not None:
         if not isinstance(error, (OperationalError, OSError)):
             return None
-        refuses_all = any(refusal in str(error) for refusal in _REFUSALS)
-        is_silent = isinstance(error.__cause__, TimeoutError)  # as a RabbitMQ that blocks publishers
-        # Kombu's alone: an `apply_async` of the project may have waited in vain for something else.
-        if isinstance(error, OperationalError) and (refuses_all or is_silent):
+        # Kombu's alone: an `apply_async` of the project may have talked to another Redis.
+        if isinstance(error, OperationalError) and any(refusal in str(error) for refusal in _REFUSALS):
             return _because(app, error)
     try:
         with app.connection_for_write() as connection:
             # Each of its URLs once.
             connection.ensure_connection(max_retries=max(len(connection.alt) - 1, 0), interval_start=0)
+            if is_on_rabbitmq(app):
+                ask_for_confirm(connection.connection)
     except Exception as unreachable:
         return _because(app, unreachable)
     return None
