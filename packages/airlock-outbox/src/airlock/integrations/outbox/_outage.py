@@ -43,12 +43,9 @@ def blame_broker(executor: Any, intents: Sequence[Intent], outcomes: list[Outcom
         if outcome is None:
             continue
         intent, error = intents[number], error_of(outcome)
-        is_interruption = not isinstance(error, Exception)  # Ctrl-C, for example
-        if (
-            not is_interruption
-            and not runs_in_place(executor, intent)
-            and (down := broker_error(executor, intent, error))
-        ):
+        # Not of an interruption, such as Ctrl-C.
+        may_be_outage = isinstance(error, Exception) and not runs_in_place(executor, intent)
+        if may_be_outage and (down := broker_error(executor, intent, error)):
             outcomes[number] = down
         break
     return outcomes
